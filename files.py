@@ -1,0 +1,57 @@
+"""Errors a user can mend, and files that are written whole or not at all. Every other room may import this one."""
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+from pathlib import Path
+
+
+class UserError(Exception):
+    """Something the user can mend: one line that says what is wrong, where, and what to do. The command line prints
+    it without a traceback and exits with code 2."""
+
+
+@contextlib.contextmanager
+def written_whole(path):
+    """Yield a temporary path beside `path`; when the block ends well, flush it to disk and rename it into place.
+
+    Readers see the old file or the new one, never half of it; after an error the old file is untouched.
+    """
+    path = Path(path)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
+    try:
+        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes private files; these are ordinary ones
+        yield Path(temporary)
+        with open(temporary, "rb") as f:
+            os.fsync(f.fileno())
+        os.replace(temporary, path)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+
+
+def _umask():
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def write_text(path, text):
+    with written_whole(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="")
+
+
+def write_json(path, value):
+    """Pretty JSON, refusing NaN and infinity (which JSON does not have)."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def sha256(path):
+    digest = hashlib.sha256()
+    with open(path, "rb") as f:
+        while block := f.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
