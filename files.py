@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
+import sys
 import tempfile
 from pathlib import Path
 
@@ -11,6 +12,14 @@ from pathlib import Path
 class UserError(Exception):
     """Something the user can mend: one line that says what is wrong, where, and what to do. The command line prints
     it without a traceback and exits with code 2."""
+
+
+def complain(error):
+    """Print a UserError or OSError as one line; returns the exit code 2."""
+    if isinstance(error, OSError) and error.strerror:
+        error = f"{error.filename or 'writing'}: {error.strerror}"
+    print("error:", " ".join(str(error).split()), file=sys.stderr)
+    return 2
 
 
 @contextlib.contextmanager

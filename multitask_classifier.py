@@ -1,0 +1,279 @@
+"""The multitask classifier: one BERT trunk, one head a task, and the script that trains and scores them.
+
+    python multitask_classifier.py --option finetune --use_gpu
+
+`MultitaskBERT` is the model; `main` goes from the command line to a folder of results. The loop is in training.py.
+"""
+
+import os
+import sys
+
+import options as command_line
+from files import UserError, complain
+
+if __name__ == "__main__":
+    # Before torch is imported, so that --help and a mistyped flag answer at once, and so that OpenMP's threads sleep
+    # rather than spin while they wait: on a machine that does other work too, spinning costs up to ten times the speed.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    try:
+        OPTIONS = command_line.check(command_line.parse())
+    except UserError as error:
+        sys.exit(complain(error))
+
+import json
+import platform
+import shutil
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+import evaluation
+from bert import BertModel
+from course import CoursePredictions
+from datasets import TASKS, Sequences, Tokenizer, data_folder, fingerprint, read, subset
+from files import sha256, write_json, written_whole
+from heads import make_head
+from hub import resolve
+from memory import keep_freed_memory
+from packing import pack
+from training import Split, Stopped, Trainer
+
+TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "tokenizer_config.json", "special_tokens_map.json")
+
+
+class MultitaskBERT(CoursePredictions, nn.Module):
+    """A BERT trunk shared by the heads of all `tasks` {name: Task}.
+
+    Shapes: B sequences of one task, H hidden size, C outputs of its head.
+    """
+
+    def __init__(self, bert, tasks, head_dropout=0.3):
+        super().__init__()
+        self.bert = bert
+        self.tasks = dict(tasks)
+        hidden_size = bert.config.hidden_size
+        self.heads = nn.ModuleDict({name: make_head(task, hidden_size, head_dropout) for name, task in tasks.items()})
+
+    @property
+    def device(self):
+        return self.bert.word_embedding.weight.device
+
+    def forward(self, sequences):
+        """{task: Sequences} -> {task: logits [B, C]}."""
+        return self.classify(self.join(sequences))
+
+    def join(self, sequences):
+        """{task: Sequences} -> {task: joint vectors [B, H]}: one pass of the trunk over all tasks' sequences."""
+        tokens = pack(Sequences.concatenate(list(sequences.values())), self.device)
+        hidden = self.bert.encode_packed(tokens)  # [N, H]
+        pooled = self.bert.pool(hidden[tokens.packing.first])  # [B of all tasks, H]
+        parts = pooled.split([len(s) for s in sequences.values()])
+        return dict(zip(sequences, parts, strict=True))
+
+    def classify(self, joint):
+        """{task: joint vectors [B, H]} -> {task: logits [B, C]}."""
+        return {name: self.heads[name](vectors) for name, vectors in joint.items()}
+
+
+# ------------------------------------------------------------------------------------------- from flags to a run
+
+
+def read_data(options, tokenizer):
+    """Read and encode every file the run needs: {task: {split: Split}}, and a sentence on where they are."""
+    folder, why = data_folder(options.data_dir)
+    data, notes = {}, [why]
+    for name in command_line.scored_tasks(options):
+        task, data[name] = TASKS[name], {}
+        for split in ("train", "dev", "test"):
+            path = _path_of(task, split, folder, options)
+            if split == "train" and name not in options.tasks:
+                continue
+            if split == "test" and not path.exists():
+                continue  # some public sets come without one
+            examples = read(task, path, split)
+            limit = {"train": options.limit, "dev": options.dev_limit}.get(split, {}).get(name)
+            if limit is not None:
+                examples = subset(examples, limit)
+            data[name][split] = Split(examples, tokenizer.encode(examples.texts, options.max_length))
+            notes.append(_describe(name, split, data[name][split]))
+    return data, notes
+
+
+def _path_of(task, split, folder, options):
+    prefix = evaluation.FILE_NAMES.get(task.name, task.name)
+    explicit = getattr(options, f"{prefix}_{split}", None)
+    if explicit:
+        return Path(explicit)
+    if task.format == "tsv":
+        folder = data_folder(options.glue_dir, "glue", "sample/glue")[0]
+    return folder / task.files[split]
+
+
+def _describe(name, split, part):
+    skipped, cut = part.examples.skipped, part.sequences.truncated
+    text = f"{name} {split}: {len(part.examples):,} examples, {part.sequences.lengths.mean():.0f} tokens on average"
+    if skipped:
+        text += f"; {len(skipped)} rows skipped (line {skipped[0][0]}: {skipped[0][1]})"
+    if cut:
+        text += f"; {cut} cut to --max_length"
+    return text
+
+
+def build_model(found, options):
+    """The trunk of a checkpoint with fresh heads, on the device that was asked for."""
+    bert = BertModel.from_pretrained(found.folder, attention=options.attention)
+    if options.max_length > (limit := bert.config.max_position_embeddings):
+        raise UserError(f"--max_length {options.max_length}: {found.name} has positions for {limit} tokens")
+    torch.manual_seed(options.seed)  # the heads' initial weights
+    tasks = {name: TASKS[name] for name in command_line.scored_tasks(options)}
+    model = MultitaskBERT(bert, tasks, options.hidden_dropout_prob)
+    return model.to("cuda" if options.use_gpu else "cpu")
+
+
+def describe_run(options, found, data):
+    """What config.json records: flags, versions, machine, and exactly which model and data."""
+    weights = [found.folder / name for name in ("model.safetensors", "pytorch_model.bin")]
+    return {
+        "flags": command_line.to_saved(options),
+        "model": {
+            "name": found.name,
+            "source": found.source,
+            "sha256": next(sha256(path) for path in weights if path.is_file()),
+        },
+        "data": {
+            name: {
+                split: {"file": str(part.examples.path), "rows": len(part.examples), "sha": fingerprint(part.examples)}
+                for split, part in splits.items()
+            }
+            for name, splits in data.items()
+        },
+        "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
+        "machine": {
+            "device": torch.cuda.get_device_name() if options.use_gpu else platform.processor() or platform.machine(),
+            "threads": torch.get_num_threads(),
+        },
+    }
+
+
+def open_folder(options):
+    """(folder, saved config or None): a new folder for a new run, or the one of the run to resume."""
+    folder = Path(options.resume if isinstance(options.resume, str) else options.run_dir)
+    config = folder / "config.json"
+    if options.resume and config.is_file():
+        return folder, json.loads(config.read_text(encoding="utf-8"))
+    if isinstance(options.resume, str):
+        raise UserError(f"--resume {folder}: no config.json there, so no run to continue")
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+        raise UserError(f"{folder} exists: choose another --run_dir, or continue that run with --resume")
+    return folder, None
+
+
+def finish(trainer, found):
+    """After training: keep the last weights, predict the test sets with the best, and write what the run came to."""
+    folder, model, progress = trainer.folder, trainer.model, trainer.progress
+    trainer.save_model("last.safetensors")
+    trainer.load_model("model.safetensors")
+    for name in model.tasks:
+        if "test" in trainer.data[name]:
+            predictions = evaluation.predict(model, name, trainer.data[name]["test"].sequences)
+            trainer.write_predictions("test", {name: predictions})
+    model.bert.save_pretrained(folder / "bert")
+    for name in TOKENIZER_FILES:
+        if (found.folder / name).is_file():
+            with written_whole(folder / "bert" / name) as temporary:
+                shutil.copyfile(found.folder / name, temporary)
+
+    best = progress.history[progress.best_epoch - 1]
+    baselines = {
+        name: evaluation.baseline(task, trainer.data[name]["dev"].examples.labels) for name, task in model.tasks.items()
+    }
+    scores = {
+        **{key: best[key] for key in ("mean", "score") if key in best},
+        "selection_score": best["selection_score"],
+        "best_epoch": progress.best_epoch,
+        "epochs": progress.epoch,
+        "dev": best["dev"],
+        "baseline": baselines,
+        "updates": progress.update,
+        "tokens": progress.tokens,
+        "train_seconds": round(progress.train_seconds, 2),
+        "eval_seconds": round(progress.eval_seconds, 2),
+    }
+    write_json(folder / "scores.json", scores)
+    return scores
+
+
+def table(model, data, scores):
+    """The final table as text."""
+    lines = [f"{'task':8}{'metric':10}{'dev':>8}{'baseline':>10}{'examples':>10}"]
+    for name, task in model.tasks.items():
+        value, base, count = scores["dev"][name][task.metric], scores["baseline"][name], len(data[name]["dev"].examples)
+        lines.append(f"{name:8}{task.metric:10}{value:8.3f}{base:10.3f}{count:10,}")
+    if "score" in scores:
+        lines.append(f"mean of the three {scores['mean']:.3f}, score with (STS + 1) / 2 {scores['score']:.3f}")
+    seconds = scores["train_seconds"]
+    lines.append(
+        f"best epoch {scores['best_epoch']} of {scores['epochs']}; {scores['updates']:,} updates in {seconds:,.0f} s "
+        f"of training ({scores['tokens'] / seconds:,.0f} tokens/s), {scores['eval_seconds']:,.0f} s of dev scoring"
+    )
+    return "\n".join(lines)
+
+
+def main(options):
+    folder, saved = open_folder(options)
+    if saved:
+        options = command_line.resumed(options, saved["flags"])
+        options.model = saved["model"]["name"]
+    if options.use_gpu and not torch.cuda.is_available():
+        raise UserError("--use_gpu: this machine has no CUDA device that torch can use; leave the flag out")
+    writer_type = tensorboard_writer() if options.tensorboard else None
+
+    # 1. the model's files and the data
+    found = resolve(options.model)
+    print(f"model: {found.name}, {found.source}")
+    data, notes = read_data(options, Tokenizer.from_folder(found.folder))
+    print("\n".join(notes))
+    config = describe_run(options, found, data)
+    if saved and saved["data"] != config["data"]:
+        changed = next(name for name in config["data"] if saved["data"].get(name) != config["data"][name])
+        raise UserError(f"{folder}: the data of {changed} is not what this run began with; start a new run")
+    model = build_model(found, options)
+
+    # 2. the run's folder
+    folder.mkdir(parents=True, exist_ok=True)
+    if not saved:
+        write_json(folder / "config.json", config)
+    trainer = Trainer(model, data, options, folder, writer_type and writer_type(folder / "tensorboard"))
+    if (folder / "state.pt").is_file():
+        trainer.load_state()
+        print(f"resuming after {trainer.progress.epoch} epochs and {trainer.progress.step} steps")
+    print(f"run: {folder} ({trainer.describe_plan()})")
+
+    # 3. training, then the results
+    trainer.fit()
+    print(table(model, data, finish(trainer, found)))
+    print(f"results in {folder}")
+
+
+def tensorboard_writer():
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise UserError("--tensorboard needs the package tensorboard: pip install tensorboard") from None
+    return SummaryWriter
+
+
+if __name__ == "__main__":
+    keep_freed_memory()
+    try:
+        main(OPTIONS)
+    except Stopped as stop:
+        print(stop)
+        sys.exit(130)
+    except KeyboardInterrupt:
+        print("interrupted: nothing was saved since the last checkpoint", file=sys.stderr)
+        sys.exit(130)
+    except (UserError, OSError) as error:
+        sys.exit(complain(error))

@@ -1,0 +1,137 @@
+"""Real tokens only: sequences of different lengths laid end to end, and the small padded grids that attention needs.
+
+In a padded batch of this project's data, half of the positions are padding. So the tokens of all B sequences are
+*packed* into one list of N real tokens, and every dense layer, LayerNorm and dropout runs on [N, H]. Attention alone
+has to know which token belongs to which sequence; it takes the sequences in blocks of similar length and pads only
+inside a block.
+
+    B sequences    N real tokens in all    b sequences of a block    n real tokens of a block    t its longest
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+BLOCK_SCORES = 1 << 15  # attention scores of a block and head, b * t * t: a block's scores should stay in the cache
+
+
+@dataclass
+class Block:
+    """`b` sequences of similar length, which stand side by side in the packed list: tokens start to stop."""
+
+    start: int
+    stop: int
+    b: int
+    t: int
+    slots: torch.Tensor  # [n] where each of the block's tokens stands in the padded grid [b * t]
+    is_pad: torch.Tensor | None  # [b, 1, 1, t] True where there is no token; None when all are equally long
+
+    def pad(self, x):
+        """[N, K] packed -> [b, t, K] with zeros for pads."""
+        return _Pad.apply(x[self.start : self.stop], self.slots, self.b * self.t).view(self.b, self.t, -1)
+
+    def unpad(self, x):
+        """[b, t, K] -> [n, K], the inverse of `pad`."""
+        return _Unpad.apply(x.reshape(self.b * self.t, -1), self.slots)
+
+
+class Packing:
+    """How B sequences of the given `lengths` are packed.
+
+    `order` [B] numpy: the packed list holds sequence order[0] first, then order[1] ... (shortest first, so that
+    blocks are of similar length). `first` [B]: where in the packed list the first token ([CLS]) of each sequence
+    stands, in the caller's order. `sequence` [N]: which of the caller's sequences each packed token belongs to.
+    """
+
+    def __init__(self, lengths, device="cpu"):
+        lengths = np.asarray(lengths, dtype=np.int64)
+        if len(lengths) == 0 or lengths.min() == 0:
+            raise ValueError("every sequence needs at least one token (a row of the attention mask is all 0)")
+        self.order = np.argsort(lengths, kind="stable")
+        self.num_tokens = int(lengths.sum())
+        sorted_lengths = lengths[self.order]
+        starts = np.cumsum(sorted_lengths) - sorted_lengths  # [B] first packed token of each sorted sequence
+        first = np.empty_like(starts)
+        first[self.order] = starts
+        self.first = to_device(first, device)
+        self.sequence = to_device(np.repeat(self.order, sorted_lengths), device)
+        # A GPU prefers one large grid to many small ones: there the launches cost more than the padding.
+        limit = BLOCK_SCORES if torch.device(device).type == "cpu" else None
+        self.blocks = [_block(sorted_lengths, starts, i, j, device) for i, j in _runs(sorted_lengths, limit)]
+
+
+def _runs(lengths, limit):
+    """Cut the ascending `lengths` into runs i..j with (j - i) * longest**2 <= limit (a single sequence may be over)."""
+    i = 0
+    for j in range(1, len(lengths) + 1):
+        if j == len(lengths) or (limit is not None and (j + 1 - i) * lengths[j] ** 2 > limit):
+            yield i, j
+            i = j
+
+
+def _block(lengths, starts, i, j, device):
+    lengths, start, b, t = lengths[i:j], int(starts[i]), j - i, int(lengths[j - 1])
+    is_token = np.arange(t) < lengths[:, None]  # [b, t]
+    is_pad = None if is_token.all() else to_device(~is_token, device).view(b, 1, 1, t)
+    return Block(start, start + int(lengths.sum()), b, t, to_device(np.flatnonzero(is_token), device), is_pad)
+
+
+def to_device(array, device):
+    """A numpy array as a tensor on `device`, without waiting for the device."""
+    tensor = torch.from_numpy(np.ascontiguousarray(array))
+    if torch.device(device).type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
+
+
+@dataclass
+class PackedTokens:
+    """What the trunk reads: token ids, positions inside the sequence and token types, all [N], and their packing."""
+
+    ids: torch.Tensor
+    positions: torch.Tensor
+    types: torch.Tensor
+    packing: Packing
+
+
+def pack(sequences, device="cpu"):
+    """Pack ragged token ids (`datasets.Sequences`) for the trunk; results come back in the order of `sequences`."""
+    packing = Packing(sequences.lengths, device)
+    ordered = sequences.take(packing.order)
+    positions = np.arange(len(ordered.ids)) - np.repeat(ordered.offsets[:-1], ordered.lengths)
+    return PackedTokens(
+        ids=to_device(ordered.ids.astype(np.int64), device),
+        positions=to_device(positions, device),
+        types=to_device(ordered.types.astype(np.int64), device),
+        packing=packing,
+    )
+
+
+class _Pad(torch.autograd.Function):
+    """Spread rows over a larger, zero-filled grid. Its gradient just reads the rows back (autograd would not know)."""
+
+    @staticmethod
+    def forward(ctx, rows, slots, size):
+        ctx.save_for_backward(slots)
+        return rows.new_zeros(size, rows.shape[1]).index_copy_(0, slots, rows)
+
+    @staticmethod
+    def backward(ctx, grad):
+        (slots,) = ctx.saved_tensors
+        return grad.index_select(0, slots), None, None
+
+
+class _Unpad(torch.autograd.Function):
+    """Read rows out of a padded grid: the transpose of `_Pad`. No row is read twice: its gradient is a plain copy."""
+
+    @staticmethod
+    def forward(ctx, grid, slots):
+        ctx.save_for_backward(slots)
+        ctx.size = grid.shape[0]
+        return grid.index_select(0, slots)
+
+    @staticmethod
+    def backward(ctx, grad):
+        (slots,) = ctx.saved_tensors
+        return grad.new_zeros(ctx.size, grad.shape[1]).index_copy_(0, slots, grad), None

