@@ -18,12 +18,18 @@ Deterministic: the same text gives the same bytes. Run `python data/make_sample_
 
 import csv
 import hashlib
+import io
 import random
 import sys
 from pathlib import Path
 
-TEXT = Path(__file__).with_name("sample_text")
-SAMPLE = Path(__file__).with_name("sample")
+DATA = Path(__file__).resolve().parent
+sys.path.insert(0, str(DATA.parent))
+
+from files import write_text  # noqa: E402  (the project's root is not on the path of a script in data/)
+
+TEXT = DATA / "sample_text"
+SAMPLE = DATA / "sample"
 SPLITS = ("train", "dev", "test")
 POLARITIES = ("negative", "positive")  # the index is the label, in CFIMDB and in SST-2
 GRADES = range(5)
@@ -138,11 +144,11 @@ def write_sample(folder):
     for name, table in sample_tables().items():
         path = Path(folder) / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("w", encoding="utf-8", newline="") as file:
-            if path.suffix == ".csv":
-                csv.writer(file, delimiter="\t", lineterminator="\n").writerows(table)
-            else:  # GLUE quotes nothing
-                file.writelines("\t".join(map(str, row)) + "\n" for row in table)
+        # GLUE quotes nothing: there a tab or a line break in a cell is an error instead.
+        quoting = csv.QUOTE_NONE if path.suffix == ".tsv" else csv.QUOTE_MINIMAL
+        text = io.StringIO()
+        csv.writer(text, delimiter="\t", lineterminator="\n", quoting=quoting).writerows(table)
+        write_text(path, text.getvalue())
 
 
 if __name__ == "__main__":

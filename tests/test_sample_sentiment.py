@@ -97,6 +97,21 @@ def test_labels_are_balanced(name, split):
     assert max(counts.values()) <= 1.1 * min(counts.values())
 
 
+@pytest.mark.parametrize("split", ["train", "dev"])
+def test_labels_are_those_of_the_sections(split):
+    """Every hand-written sentence stands under the label of its section, in CFIMDB never under the other."""
+    sections = GENERATOR["read_sections"](DATA / "sample_text" / f"sentiment-{split}.txt")
+    wanted = {"sst": [f"sst {i}" for i in range(5)], "SST-2": ["sst2 negative", "sst2 positive"]}
+    for name, order in wanted.items():
+        for text, label in zip(texts(name, split), labels(name, split), strict=True):
+            assert text in sections[order[int(label)]]
+    for text, label in zip(texts("cfimdb", split), labels("cfimdb", split), strict=True):
+        own, other = ("positive", "negative") if label == "1" else ("negative", "positive")
+        verdicts = {polarity: sections[f"cfimdb {polarity} verdict"] for polarity in (own, other)}
+        assert any(verdict in text for verdict in verdicts[own])
+        assert not any(verdict in text for verdict in verdicts[other])
+
+
 @pytest.mark.parametrize("split", SPLITS)
 def test_reviews_have_three_to_six_sentences(split):
     for text in texts("cfimdb", split):

@@ -1,0 +1,242 @@
+"""AdamW by hand, and learning-rate schedules.
+
+Kingma and Ba, "Adam: A Method for Stochastic Optimization" (2015), Algorithm 1, in the efficient form that ends its
+section 2; Loshchilov and Hutter, "Decoupled Weight Decay Regularization" (2019), Algorithm 2.
+
+Read `update_` first: it is the whole method, for one tensor. `AdamW.step` only walks over the parameters.
+An update does little arithmetic on much memory, so its cost is how often it passes over that memory: `update_` makes
+few passes and works in place; `compiled_updates_` (`AdamW(..., compiled=True)`) lets torch.compile make one of them.
+"""
+
+import functools
+import math
+
+import torch
+
+from files import UserError
+
+CHUNK = 1 << 20  # floats; parameter, gradient, both moments and a scratch of 4 MB each stay in the processor's cache
+BATCH = 8  # tensors a compiled call updates: calling costs more than updating a bias, compiling grows with it
+
+
+def update_(parameter, gradient, m, v, step_size, keep, beta1, beta2, eps):
+    """One AdamW step on one tensor, in place. The tensors share a shape; the rest are plain numbers.
+
+        m <- beta1 m + (1 - beta1) g          running mean of the gradient
+        v <- beta2 v + (1 - beta2) g^2        running mean of its square
+        p <- p - alpha_t m / (sqrt(v) + eps)  alpha_t is `step_size`, eps stands outside the bias correction
+        p <- p - lr weight_decay p            the decay last; `keep` is 1 - lr weight_decay
+
+    In Loshchilov and Hutter's Algorithm 2, line 12, both terms are taken from the old p; here the decay sees the new
+    one, as in the course's reference. `step_size_and_keep` computes the two numbers.
+    """
+    m.lerp_(gradient, 1 - beta1)
+    v.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
+    parameter.addcdiv_(m, v.sqrt().add_(eps), value=-step_size)
+    if keep != 1:
+        parameter.mul_(keep)
+
+
+def compiled_updates_(tensors, step_size, keep, beta1, beta2, eps):
+    """`update_` on a list of (parameter, gradient, m, v), written as the equations are: the compiler makes one pass.
+    `step_size` and `keep` are tensors of shape []; as plain numbers they would be compiled in, again at every step."""
+    for parameter, gradient, m, v in tensors:
+        m.copy_(beta1 * m + (1 - beta1) * gradient)
+        v.copy_(beta2 * v + (1 - beta2) * gradient * gradient)
+        parameter.copy_((parameter - step_size * m / (v.sqrt() + eps)) * keep)
+
+
+@functools.cache
+def _compiled_updates():
+    return torch.compile(compiled_updates_)  # one for all optimizers, made when first wanted
+
+
+def step_size_and_keep(step, lr, betas, weight_decay, correct_bias):
+    """alpha_t = lr sqrt(1 - beta2^t) / (1 - beta1^t) at step t = 1, 2, ... (lr itself without the bias correction),
+    and the share 1 - lr weight_decay of itself that a parameter keeps."""
+    step_size = lr
+    if correct_bias:
+        step_size *= math.sqrt(1 - betas[1] ** step) / (1 - betas[0] ** step)
+    return step_size, 1 - lr * weight_decay
+
+
+class AdamW(torch.optim.Optimizer):
+    """AdamW (see `update_`) for floating-point tensors of any shape on any device.
+
+    params        tensors, or parameter groups: dicts with "params" and any of the other arguments for these alone
+    lr            learning rate, at least 0
+    betas         decay rates of the two running means, each in [0, 1)
+    eps           added to sqrt(v), at least 0
+    weight_decay  share of each parameter that a step with lr 1 would take off, at least 0
+    correct_bias  divide out that m and v start at zero (Kingma and Ba, section 3)
+    compiled      update with torch.compile: equal to float rounding and on a CPU two to three times as fast, after
+                  some seconds of compiling. The state is the same, so a run may switch either way. UserError where
+                  torch.compile does not work, which on a CPU mostly means that there is no C++ compiler.
+
+    A parameter without a gradient is left alone and its step count stands still. State per parameter: `step` (int),
+    `exp_avg` (m) and `exp_avg_sq` (v), torch's own names. No step waits for the GPU.
+    Raises ValueError for an argument out of range, RuntimeError for a sparse gradient.
+    """
+
+    def __init__(
+        self, params, lr=1e-3, betas=(0.9, 0.999), eps=1e-6, weight_decay=0.0, correct_bias=True, compiled=False
+    ):
+        defaults = {
+            "lr": lr,
+            "betas": betas,
+            "eps": eps,
+            "weight_decay": weight_decay,
+            "correct_bias": correct_bias,
+        }
+        self.compiled = compiled
+        super().__init__(params, defaults)
+        if compiled:
+            self._compile()
+
+    def add_param_group(self, param_group):
+        """As torch's, which calls it for every group it is built with; checks the group's values besides."""
+        _check_values({**self.defaults, **param_group})
+        super().add_param_group(param_group)
+
+    def __getstate__(self):
+        return {**super().__getstate__(), "compiled": self.compiled}  # torch's copies only what it knows
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        """Update every parameter that has a gradient. `closure`, as torch has it: a function that computes the
+        gradients and returns the loss, which is handed back."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        update = self._update_compiled if self.compiled else self._update_plain
+        for group in self.param_groups:
+            for (step, _, _), tensors in self._tensors_by_step(group).items():
+                numbers = step_size_and_keep(
+                    step, group["lr"], group["betas"], group["weight_decay"], group["correct_bias"]
+                )
+                update(tensors, *numbers, *group["betas"], group["eps"])
+        return loss
+
+    def _tensors_by_step(self, group):
+        """Count this step, and sort the group's tensors: {(step, dtype, device): [(parameter, gradient, m, v), ...]}.
+        Parameters that sat out some steps (another task's head) have a smaller count and another step size."""
+        by_step = {}
+        for parameter in group["params"]:
+            gradient = parameter.grad
+            if gradient is None:
+                continue
+            if gradient.is_sparse:
+                raise RuntimeError("AdamW takes no sparse gradients: build the embedding with sparse=False")
+            state = self.state[parameter]
+            if not state:
+                state["step"] = 0
+                state["exp_avg"] = torch.zeros_like(parameter)
+                state["exp_avg_sq"] = torch.zeros_like(parameter)
+            state["step"] += 1
+            key = state["step"], parameter.dtype, parameter.device
+            tensors = parameter.detach(), gradient, state["exp_avg"], state["exp_avg_sq"]
+            by_step.setdefault(key, []).append(tensors)
+        return by_step
+
+    @staticmethod
+    def _update_plain(tensors, *numbers):
+        for four in tensors:
+            if four[0].is_cpu and four[0].numel() > CHUNK and _contiguous(four):
+                for pieces in zip(*(tensor.view(-1).split(CHUNK) for tensor in four), strict=True):
+                    update_(*pieces, *numbers)
+            else:
+                update_(*four, *numbers)
+
+    @staticmethod
+    def _update_compiled(tensors, step_size, keep, beta1, beta2, eps):
+        """Compiled once for BATCH vectors of any length from 2 up: tensors go in as vectors, and scratch fills up the
+        last batch. The odd single number or strided tensor goes the plain way."""
+        vectors = []
+        for four in tensors:
+            if four[0].numel() > 1 and _contiguous(four):
+                vectors.append([tensor.view(-1) for tensor in four])
+            else:
+                update_(*four, step_size, keep, beta1, beta2, eps)
+        if not vectors:
+            return
+        while len(vectors) % BATCH:
+            vectors.append([torch.zeros_like(tensors[0][0], shape=(2,)) for _ in range(4)])
+        step_size, keep = (torch.tensor(number, dtype=torch.float64) for number in (step_size, keep))
+        for start in range(0, len(vectors), BATCH):
+            _compiled_updates()(vectors[start : start + BATCH], step_size, keep, beta1, beta2, eps)
+
+    @torch.no_grad()
+    def _compile(self):
+        """Compile now, on scratch, for each kind of tensor: a missing compiler is told before the training starts."""
+        for group in self.param_groups:
+            for dtype, device in dict.fromkeys((p.dtype, p.device) for p in group["params"]):
+                scratch = [
+                    [torch.zeros(CHUNK // BATCH, dtype=dtype, device=device) for _ in range(4)] for _ in range(BATCH)
+                ]
+                for tensor in [tensor for four in scratch for tensor in four]:
+                    torch._dynamo.mark_dynamic(tensor, 0)
+                numbers = [torch.ones((), dtype=torch.float64)] * 2
+                try:
+                    _compiled_updates()(scratch, *numbers, *group["betas"], group["eps"])
+                except RuntimeError as error:
+                    reason = str(error).strip().partition("\n")[0]
+                    raise UserError(
+                        f"torch.compile does not work here ({reason}): install a C++ compiler such as g++, or leave --compile out"
+                    ) from error
+
+
+def _contiguous(tensors):
+    return all(tensor.is_contiguous() for tensor in tensors)
+
+
+def _check_values(group):
+    """ValueError for values that cannot be meant; `not 0 <= x` also refuses NaN."""
+    for name in ("lr", "eps", "weight_decay"):
+        if not 0 <= group[name] < math.inf:
+            raise ValueError(f"AdamW: {name} must be a finite number of at least 0, not {group[name]}")
+    if len(group["betas"]) != 2 or not all(0 <= beta < 1 for beta in group["betas"]):
+        raise ValueError(f"AdamW: betas must be two numbers of at least 0 and under 1, not {group['betas']}")
+
+
+def parameter_groups(model, weight_decay, decay_everything=True):
+    """The model's parameters as groups for `AdamW`: one group that decays, as in the course, or with
+    `decay_everything=False` a second that does not: biases and LayerNorm's weights, that is, the vectors."""
+    parameters = list(model.parameters())
+    if decay_everything:
+        return [{"params": parameters, "weight_decay": weight_decay}]
+    matrices = [parameter for parameter in parameters if parameter.ndim > 1]
+    vectors = [parameter for parameter in parameters if parameter.ndim <= 1]
+    groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    return [group for group in groups if group["params"]]
+
+
+def learning_rate_factor(kind, step, total_steps, warmup=0.0):
+    """What to multiply the learning rate by at `step` = 0, 1, ..., total_steps - 1.
+
+    "constant"  1 at every step; `warmup` is not used.
+    "linear"    with T = total_steps and W = warmup * T, rounded: up from 0 before the first step to 1 at step W, then
+                down to 0 after the last. Step 0 gets 1 / (W + 1), which is 1 without warm-up; step W is the only one
+                to get 1; the last, T - 1, gets 1 / (T - W). No step gets 0, which would be wasted; any after the last
+                does. W is at most T - 1: a warm-up over all steps ends in 1.
+    Raises ValueError for another kind, a negative step, no steps, or a warm-up outside [0, 1].
+    """
+    if kind not in ("constant", "linear"):
+        raise ValueError(f"learning-rate schedule must be 'constant' or 'linear', not {kind!r}")
+    if step < 0 or total_steps < 1:
+        raise ValueError(f"learning-rate schedule needs a step from 0 of at least one, not {step} of {total_steps}")
+    if not 0 <= warmup <= 1:
+        raise ValueError(f"warm-up must be a share of the steps between 0 and 1, not {warmup}")
+    if kind == "constant":
+        return 1.0
+    peak = min(round(warmup * total_steps), total_steps - 1)
+    rise = (step + 1) / (peak + 1)
+    fall = (total_steps - step) / (total_steps - peak)
+    return max(0.0, min(rise, fall))
+
+
+def scale_learning_rates(optimizer, factor):
+    """Set every group's `lr` to `factor` times its own first one, which is kept in the group as `initial_lr` (and so
+    in the optimizer's state_dict). Call it before each step with `learning_rate_factor(...)`."""
+    for group in optimizer.param_groups:
+        group["lr"] = group.setdefault("initial_lr", group["lr"]) * factor

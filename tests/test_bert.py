@@ -1,0 +1,302 @@
+"""bert.py against transformers, against hand-written references, and against committed snapshots."""
+
+import copy
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+import transformers
+from reference import random_batch, random_pair, random_theirs, tiny_config
+from torch import nn
+
+import hub
+from base_bert import to_hugging_face
+from bert import BertForMaskedLM, BertLayer, BertModel, BertSelfAttention
+from datasets import TASKS, Tokenizer, read
+from files import UserError
+from packing import Packing
+
+GOLDEN = Path(__file__).parent / "golden" / "bert.pt"
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
+
+
+@pytest.fixture(params=DEVICES)
+def device(request):
+    if request.param == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    return request.param
+
+
+def noisy(module, seed=0):
+    """Weights that hide nothing: std 0.2 for matrices, noise on biases and LayerNorms."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            noise = 0.2 * torch.randn(parameter.shape, generator=generator)
+            parameter.copy_(noise if parameter.dim() > 1 else parameter + noise)
+    return module
+
+
+def weighted_sum(out, mask, seed=5):
+    """A scalar with a different gradient at every real output."""
+    generator = torch.Generator().manual_seed(seed)
+    hidden, pooled = out["last_hidden_state"], out["pooler_output"]
+    w = torch.randn(hidden.shape, generator=generator).to(hidden) * mask.unsqueeze(-1)
+    return (hidden * w).sum() + (pooled * torch.randn(pooled.shape, generator=generator).to(pooled)).sum()
+
+
+@pytest.mark.parametrize("attention", ["plain", "fused"])
+@pytest.mark.parametrize("lengths", [(7, 3, 12, 1, 12), (9,), (4, 4, 4), (1, 1)])
+def test_outputs_and_gradients_equal_transformers(tmp_path, lengths, attention, device):
+    ours, theirs = random_pair(tmp_path)
+    ours = _with_attention(ours, attention).to(device)
+    theirs = theirs.to(device)
+    ids, mask, types = (t.to(device) for t in random_batch(lengths=lengths))
+    out = ours(ids, mask, types)
+    expected = theirs(input_ids=ids, attention_mask=mask, token_type_ids=types)
+    real = mask.bool()
+    assert (out["last_hidden_state"][real] - expected.last_hidden_state[real]).abs().max() < 1e-5
+    assert (out["last_hidden_state"][~real] == 0).all()
+    assert (out["pooler_output"] - expected.pooler_output).abs().max() < 1e-5
+
+    weighted_sum(out, mask).backward()
+    weighted_sum({k: expected[k] for k in out}, mask).backward()
+    reference = dict(theirs.named_parameters())
+    for name, parameter in ours.named_parameters():
+        grad = reference[to_hugging_face(name)].grad
+        # A key's bias shifts all scores of a query alike, so its true gradient is 0: compare absolutely.
+        scale = 1.0 if name.endswith("key.bias") else grad.abs().max()
+        assert (parameter.grad - grad).abs().max() <= 3e-5 * scale, name
+
+
+def _with_attention(model, kind):
+    other = BertModel(model.config, attention=kind).eval()
+    other.load_state_dict(model.state_dict())
+    return other
+
+
+def test_real_weights_equal_transformers_on_real_sentences_and_pairs():
+    folder = Path(__file__).parents[2] / "shared" / "data" / "cs224n"
+    if not folder.is_dir():
+        pytest.skip("the real data folder ../shared is absent")
+    try:
+        found = hub.find_checkpoint("minilm")
+    except UserError as error:
+        pytest.skip(str(error))
+    ours = BertModel.from_pretrained(found.folder)
+    theirs = transformers.BertModel.from_pretrained(found.folder, attn_implementation="eager").eval()
+    tokenizer = Tokenizer.from_folder(found.folder)
+    for name in ("sst", "quora"):
+        task = TASKS[name]
+        texts = read(task, folder / task.files["dev"], "dev").texts[:64]
+        sequences = tokenizer.encode(texts, 128)
+        mask = torch.arange(int(sequences.lengths.max())) < torch.from_numpy(sequences.lengths)[:, None]
+        ids, types = torch.zeros_like(mask, dtype=torch.long), torch.zeros_like(mask, dtype=torch.long)
+        ids[mask], types[mask] = torch.from_numpy(sequences.ids).long(), torch.from_numpy(sequences.types).long()
+        with torch.no_grad():
+            out = ours(ids, mask, types)
+            expected = theirs(input_ids=ids, attention_mask=mask.long(), token_type_ids=types)
+        assert len(set(sequences.lengths)) > 10
+        assert (out["last_hidden_state"] - expected.last_hidden_state)[mask].abs().max() < 1e-5
+        assert (out["pooler_output"] - expected.pooler_output).abs().max() < 1e-5
+
+
+def test_attention_equals_a_loop_over_sequences_heads_and_tokens():
+    """softmax(q . k / sqrt(D)) v, spelled out in numpy in float64, one query at a time."""
+    config = tiny_config()
+    attention = noisy(BertSelfAttention(config)).double().eval()
+    lengths = [5, 2, 8]
+    packing = Packing(lengths)
+    x = torch.randn(sum(lengths), config.hidden_size, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    out = attention(x, packing).detach().numpy()
+
+    def dense(layer, row):
+        return layer.weight.detach().numpy() @ row + layer.bias.detach().numpy()
+
+    sequence, rows = packing.sequence.numpy(), x.numpy()
+    size = config.hidden_size // config.num_attention_heads
+    for token in range(len(rows)):
+        own = np.flatnonzero(sequence == sequence[token])
+        for head in range(config.num_attention_heads):
+            part = slice(head * size, (head + 1) * size)
+            q = dense(attention.query, rows[token])[part]
+            scores = np.array([q @ dense(attention.key, rows[other])[part] / math.sqrt(size) for other in own])
+            p = np.exp(scores - scores.max()) / np.exp(scores - scores.max()).sum()
+            mixed = sum(p[i] * dense(attention.value, rows[other])[part] for i, other in enumerate(own))
+            assert np.abs(out[token, part] - mixed).max() < 1e-12
+
+
+def test_layer_equals_torchs_encoder_layer():
+    """torch.nn.TransformerEncoderLayer with the same weights (it stacks q, k, v), one sequence at a time."""
+    config = tiny_config()
+    layer = noisy(BertLayer(config)).double().eval()
+    theirs = nn.TransformerEncoderLayer(
+        config.hidden_size,
+        config.num_attention_heads,
+        config.intermediate_size,
+        activation="gelu",
+        layer_norm_eps=config.layer_norm_eps,
+        batch_first=True,
+        dtype=torch.float64,
+    ).eval()
+    attention = layer.self_attention
+    with torch.no_grad():
+        stacked = [attention.query, attention.key, attention.value]
+        theirs.self_attn.in_proj_weight.copy_(torch.cat([p.weight for p in stacked]))
+        theirs.self_attn.in_proj_bias.copy_(torch.cat([p.bias for p in stacked]))
+    theirs.self_attn.out_proj.load_state_dict(layer.attention_dense.state_dict())
+    theirs.norm1.load_state_dict(layer.attention_layer_norm.state_dict())
+    theirs.linear1.load_state_dict(layer.interm_dense.state_dict())
+    theirs.linear2.load_state_dict(layer.out_dense.state_dict())
+    theirs.norm2.load_state_dict(layer.out_layer_norm.state_dict())
+    x = torch.randn(1, 9, config.hidden_size, dtype=torch.float64)
+    assert (layer(x[0], Packing([9])) - theirs(x)[0]).abs().max() < 1e-12
+
+
+def test_embedding_by_hand():
+    model = noisy(BertModel(tiny_config())).double().eval()
+    ids, positions, types = torch.tensor([5, 9, 5]), torch.tensor([0, 1, 0]), torch.tensor([0, 1, 1])
+    total = torch.stack(
+        [
+            model.word_embedding.weight[i] + model.pos_embedding.weight[p] + model.tk_type_embedding.weight[t]
+            for i, p, t in zip(ids, positions, types, strict=True)
+        ]
+    )
+    centred = total - total.mean(-1, keepdim=True)
+    normal = centred / (centred.pow(2).mean(-1, keepdim=True) + model.config.layer_norm_eps).sqrt()
+    expected = normal * model.embed_layer_norm.weight + model.embed_layer_norm.bias
+    assert (model.embed(ids, positions, types) - expected).abs().max() < 1e-12
+
+
+def test_gelu_is_the_exact_one():
+    """x Phi(x); the tanh approximation differs by up to 5e-4."""
+    config = tiny_config()
+    layer = noisy(BertLayer(config)).double().eval()
+    x = torch.randn(6, config.hidden_size, dtype=torch.float64)
+    with torch.no_grad():
+        attended = layer.attention_layer_norm(x + layer.attention_dense(layer.self_attention(x, Packing([6]))))
+        z = layer.interm_dense(attended)
+        inner = z * 0.5 * (1 + torch.erf(z / math.sqrt(2)))
+        expected = layer.out_layer_norm(attended + layer.out_dense(inner))
+        assert (layer(x, Packing([6])) - expected).abs().max() < 1e-12
+
+
+@pytest.mark.parametrize("attention", ["plain", "fused"])
+def test_snapshots(attention):
+    """Outputs of attention, layer, embedding and model on fixed weights and inputs (tests/golden/make_golden.py)."""
+    golden = torch.load(GOLDEN, weights_only=True)
+    model = BertModel(tiny_config(), attention=attention).eval()
+    model.load_state_dict(golden["weights"])
+    ids, mask, types = golden["ids"], golden["mask"], golden["types"]
+    lengths = mask.sum(1).tolist()
+    packing = Packing(lengths)
+    x, layer = golden["x"], model.bert_layers[0]
+    with torch.no_grad():
+        assert (layer.self_attention(x, packing) - golden["attention"]).abs().max() < 2e-6
+        assert (layer(x, packing) - golden["layer"]).abs().max() < 5e-6
+        out = model(ids, mask, types)
+        assert (model.embed(ids[0], torch.arange(ids.shape[1]), types[0]) - golden["embedding"]).abs().max() < 2e-6
+    assert (out["last_hidden_state"] - golden["last_hidden_state"]).abs().max() < 5e-6
+    assert (out["pooler_output"] - golden["pooler_output"]).abs().max() < 5e-6
+
+
+def test_result_does_not_depend_on_padding_or_company(device):
+    model = noisy(BertModel(tiny_config())).eval().to(device)
+    ids, mask, types = (t.to(device) for t in random_batch(lengths=(7, 3, 12, 1, 12)))
+    wide = (t.to(device) for t in random_batch(lengths=(7, 3, 12, 1, 12), T=20))
+    out = model(ids, mask, types)
+    wide_ids, wide_mask, wide_types = wide
+    wide_ids[:, :12] = torch.where(mask.bool(), ids, wide_ids[:, :12])  # other ids at the pads
+    wider = model(wide_ids, wide_mask, wide_types)
+    assert (wider["pooler_output"] - out["pooler_output"]).abs().max() < 2e-6
+    for row, length in enumerate((7, 3, 12, 1, 12)):
+        alone = model(ids[row : row + 1, :length], token_type_ids=types[row : row + 1, :length])
+        assert (alone["pooler_output"] - out["pooler_output"][row]).abs().max() < 2e-6
+        assert (alone["last_hidden_state"][0] - out["last_hidden_state"][row, :length]).abs().max() < 5e-6
+
+
+def test_position_is_the_column_even_with_holes_in_the_mask():
+    model = noisy(BertModel(tiny_config())).eval()
+    ids = torch.tensor([[5, 6, 7, 8]])
+    holed = model(ids, torch.tensor([[1, 0, 1, 1]]))["last_hidden_state"][0, [0, 2, 3]]
+    hidden = model.embed(torch.tensor([5, 7, 8]), torch.tensor([0, 2, 3]), torch.zeros(3, dtype=torch.long))
+    assert (holed - model.encode(hidden, Packing([3]))).abs().max() < 1e-6
+
+
+def test_defaults_are_no_pads_and_type_0():
+    model = noisy(BertModel(tiny_config())).eval()
+    ids, _, _ = random_batch(lengths=(4, 4))
+    out = model(ids)
+    same = model(ids, torch.ones_like(ids), torch.zeros_like(ids))
+    other = model(ids, torch.ones_like(ids), torch.ones_like(ids))
+    assert torch.equal(out["pooler_output"], same["pooler_output"])
+    assert not torch.allclose(out["pooler_output"], other["pooler_output"])
+
+
+def test_a_row_without_tokens_and_a_sequence_too_long_are_refused():
+    model = BertModel(tiny_config())
+    with pytest.raises(ValueError, match="at least one token"):
+        model(torch.ones(2, 3, dtype=torch.long), torch.tensor([[1, 1, 0], [0, 0, 0]]))
+    with pytest.raises(ValueError, match="32 positions"):
+        model(torch.ones(1, 33, dtype=torch.long))
+    with pytest.raises(ValueError, match="plain or fused"):
+        BertModel(tiny_config(), attention="flash")
+
+
+def test_fused_attention_with_dropout_is_equal_in_mean(device):
+    """500 draws of each: the means agree within 5 standard errors, and are not the mean without dropout's variance."""
+    config = tiny_config(attention_probs_dropout_prob=0.3)
+    plain = noisy(BertSelfAttention(config)).train().to(device)
+    fused = BertSelfAttention(config, "fused").train().to(device)
+    fused.load_state_dict(plain.state_dict())
+    lengths = [6, 3, 9]
+    packing = Packing(lengths, device)
+    torch.manual_seed(3)
+    x = torch.randn(sum(lengths), config.hidden_size, device=device)
+    with torch.no_grad():
+        a = torch.stack([plain(x, packing) for _ in range(500)])
+        b = torch.stack([fused(x, packing) for _ in range(500)])
+        without = copy.deepcopy(plain).eval()(x, packing)
+    error = (a.var(0) / 500 + b.var(0) / 500).sqrt()
+    assert ((a.mean(0) - b.mean(0)) / error).abs().max() < 5
+    assert ((a.mean(0) - without) / (a.var(0) / 500).sqrt()).abs().max() < 5
+    assert (a.std(0) > 0).all()
+    assert (b.std(0) > 0).all()
+    assert (a.std(0) / b.std(0) - 1).abs().max() < 0.35
+
+
+@pytest.mark.parametrize("where", ["embed_dropout", "attention_dropout", "out_dropout", "dropout"])
+def test_each_dropout_is_alive_and_only_in_training(where):
+    rates = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    model = noisy(BertModel(tiny_config(**rates))).train()
+    ids, mask, types = random_batch()
+    still = model(ids, mask, types)["pooler_output"]
+    assert torch.equal(still, model(ids, mask, types)["pooler_output"])
+    for name, module in model.named_modules():
+        if name.split(".")[-1] == where:
+            module.p = 0.5
+    assert not torch.allclose(still, model(ids, mask, types)["pooler_output"])
+    assert torch.equal(still, model.eval()(ids, mask, types)["pooler_output"])
+
+
+def test_masked_lm_equals_transformers(tmp_path):
+    theirs = random_theirs(tmp_path, model_class=transformers.BertForMaskedLM)
+    ours = BertForMaskedLM.from_pretrained(tmp_path)
+    ids, mask, types = random_batch()
+    real = mask.bool()
+    labels = torch.where(real, ids, -100)
+    logits = ours(ids, mask, types)["logits"]
+    expected = theirs(input_ids=ids, attention_mask=mask, token_type_ids=types, labels=labels)
+    assert (logits - expected.logits)[real].abs().max() < 1e-5
+    loss = F.cross_entropy(logits[real], ids[real])
+    assert abs(loss - expected.loss) < 1e-5
+    loss.backward()
+    expected.loss.backward()
+    ours_grad, their_grad = ours.bert.word_embedding.weight.grad, theirs.bert.embeddings.word_embeddings.weight.grad
+    assert (ours_grad - their_grad).abs().max() < 3e-5 * their_grad.abs().max()
+    assert "decoder" not in "".join(
+        n for n, _ in ours.named_parameters() if "weight" in n
+    )  # tied: no matrix of its own
