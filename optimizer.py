@@ -9,6 +9,7 @@ few passes and works in place; `compiled_updates_` (`AdamW(..., compiled=True)`)
 """
 
 import functools
+import itertools
 import math
 
 import torch
@@ -161,7 +162,7 @@ class AdamW(torch.optim.Optimizer):
         if not vectors:
             return
         while len(vectors) % BATCH:
-            vectors.append([torch.zeros_like(tensors[0][0], shape=(2,)) for _ in range(4)])
+            vectors.append([tensors[0][0].new_zeros(2) for _ in range(4)])
         step_size, keep = (torch.tensor(number, dtype=torch.float64) for number in (step_size, keep))
         for start in range(0, len(vectors), BATCH):
             _compiled_updates()(vectors[start : start + BATCH], step_size, keep, beta1, beta2, eps)
@@ -169,20 +170,19 @@ class AdamW(torch.optim.Optimizer):
     @torch.no_grad()
     def _compile(self):
         """Compile now, on scratch, for each kind of tensor: a missing compiler is told before the training starts."""
+        numbers = [torch.ones((), dtype=torch.float64)] * 2
         for group in self.param_groups:
             for dtype, device in dict.fromkeys((p.dtype, p.device) for p in group["params"]):
-                scratch = [
-                    [torch.zeros(CHUNK // BATCH, dtype=dtype, device=device) for _ in range(4)] for _ in range(BATCH)
-                ]
-                for tensor in [tensor for four in scratch for tensor in four]:
+                scratch = torch.zeros(BATCH, 4, CHUNK // BATCH, dtype=dtype, device=device)
+                tensors = [[tensor.clone() for tensor in four] for four in scratch]
+                for tensor in itertools.chain(*tensors):
                     torch._dynamo.mark_dynamic(tensor, 0)
-                numbers = [torch.ones((), dtype=torch.float64)] * 2
                 try:
-                    _compiled_updates()(scratch, *numbers, *group["betas"], group["eps"])
+                    _compiled_updates()(tensors, *numbers, *group["betas"], group["eps"])
                 except RuntimeError as error:
                     reason = str(error).strip().partition("\n")[0]
                     raise UserError(
-                        f"torch.compile does not work here ({reason}): install a C++ compiler such as g++, or leave --compile out"
+                        f"torch.compile does not work here ({reason}): install a C++ compiler, or leave --compile out"
                     ) from error
 
 
@@ -235,7 +235,7 @@ def learning_rate_factor(kind, step, total_steps, warmup=0.0):
     return max(0.0, min(rise, fall))
 
 
-def scale_learning_rates(optimizer, factor):
+def set_learning_rate(optimizer, factor):
     """Set every group's `lr` to `factor` times its own first one, which is kept in the group as `initial_lr` (and so
     in the optimizer's state_dict). Call it before each step with `learning_rate_factor(...)`."""
     for group in optimizer.param_groups:

@@ -96,7 +96,8 @@ class Trainer:
         """One line: what this run will do."""
         sizes = ", ".join(f"{name} {b.count} batches of {b.batch_size}" for name, b in self.batches.items())
         what = "the heads on a frozen trunk" if self.frozen else "everything"
-        return f"train {what} for {self.options.epochs} epochs of {len(self.steps):,} updates, {self.options.schedule}: {sizes}"
+        length = f"{self.options.epochs} epochs of {len(self.steps):,} updates"
+        return f"train {what} for {length}, {self.options.schedule}: {sizes}"
 
     # ---------------------------------------------------------------------------------------------------- the loop
 
@@ -170,8 +171,16 @@ class Trainer:
         return to_device(rows, self.device)
 
     def _frozen_features(self):
-        """The joint vectors of all training examples under the frozen trunk, in eval mode: computed once a run."""
-        return {task.name: self.model.embed(self.data[task.name]["train"].sequences) for task in self.trained}
+        """{task: joint vectors [n, H] of all training examples} under the frozen trunk, in eval mode: once a run."""
+        with self.autocast:
+            return {
+                name: evaluation.in_batches(
+                    self.model,
+                    self.data[name]["train"].sequences,
+                    lambda part, name=name: self.model.join({name: part})[name],
+                )
+                for name in self.options.tasks
+            }
 
     def _look_at(self, losses, force):
         """Add the step's losses to the record; every CHECK_EVERY steps look whether all of them are finite."""

@@ -1,0 +1,218 @@
+"""How fast is a training step? Ours against the same step written with transformers and torch's fused AdamW.
+
+    python benchmarks/train_step.py --data_dir ../shared/data/cs224n
+
+Both take the same real batches of SST, Quora and STS (fused pairs, token types, dropout on), the same weights, thread
+count and process, in turns: ours packs the step's real tokens into one trunk pass; theirs pads each task's batch to
+its longest sequence and uses sdpa attention. Reported are medians of whole steps (forward, backward, update), their
+ratio, and the share of the machine's own matrix-multiply rate that the real tokens' work reaches:
+6 x non-embedding parameters x real tokens / time, over the best rate of a large square product measured in this run.
+Every figure is a ratio within one run; absolute times belong to the machine.
+"""
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+
+def main():
+    args = parse()
+    import numpy as np
+    import torch
+
+    from datasets import TASKS, Tokenizer, data_folder, read
+    from hub import resolve
+    from memory import keep_freed_memory
+
+    keep_freed_memory()
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    device = "cuda" if args.use_gpu else "cpu"
+    folder, why = data_folder(args.data_dir)
+    found = resolve(args.model)
+    tokenizer = Tokenizer.from_folder(found.folder)
+    sets = {}
+    for name in ("sst", "quora", "sts"):
+        examples = read(TASKS[name], folder / TASKS[name].files["train"], "train")
+        sets[name] = (tokenizer.encode(examples.texts, 512), examples.labels)
+    rng = np.random.default_rng(0)
+    if args.only:  # a fresh process for each side: the peak memory of one alone
+        peak(args, found, sets, rng, device)
+        return
+    print(f"{found.name}; {why}; {torch.get_num_threads()} threads; {device}; torch {torch.__version__}")
+    rate = matrix_rate(device)
+    print(f"matrix-multiply rate here: {rate / 1e9:,.0f} GFLOP/s ({'bf16' if args.use_gpu else 'fp32'})")
+    for size in args.batch_sizes:
+        sides = {"ours": ours(found, args, device), "transformers": theirs(found, device)}
+        times, tokens = {side: [] for side in sides}, []
+        for repeat in range(args.warmup + args.repeats):
+            step = {name: rng.integers(0, len(labels), size) for name, (_, labels) in sets.items()}
+            for side, run in sides.items():
+                synchronize(device)
+                start = time.perf_counter()
+                run(step, sets)
+                synchronize(device)
+                if repeat >= args.warmup:
+                    times[side].append(time.perf_counter() - start)
+            tokens.append(sum(int(sets[name][0].lengths[rows].sum()) for name, rows in step.items()))
+        a, b = (statistics.median(times[side]) for side in ("ours", "transformers"))
+        work = 6 * dense_parameters(found) * statistics.median(tokens[args.warmup :])
+        print(
+            f"batch {size:3} a task: ours {1e3 * a:.1f} ms, transformers {1e3 * b:.1f} ms, {b / a:.2f} times as fast; "
+            f"share of the matrix rate: ours {work / a / rate:.2f}, transformers {work / b / rate:.2f}"
+        )
+    if not args.use_gpu:
+        for side in ("ours", "transformers"):
+            print(f"peak memory, {side} alone at batch {max(args.batch_sizes)}: {peak_of(side, args):,.0f} MiB")
+
+
+def parse():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="minilm", help="checkpoint (default: %(default)s)")
+    parser.add_argument("--data_dir", help="the course's files (default: as multitask_classifier.py)")
+    parser.add_argument("--batch_sizes", type=int, nargs="+", default=[8, 32], help="examples a task (default: 8 32)")
+    parser.add_argument("--repeats", type=int, default=15, help="counted steps of each side (default: %(default)s)")
+    parser.add_argument("--warmup", type=int, default=3, help="steps not counted (default: %(default)s)")
+    parser.add_argument("--threads", type=int, help="CPU threads (default: torch's choice)")
+    parser.add_argument("--compile", action="store_true", help="our optimizer's compiled update")
+    parser.add_argument("--attention", choices=("plain", "fused"), default="plain", help="ours (default: plain)")
+    parser.add_argument("--use_gpu", action="store_true", help="CUDA, bf16 autocast on both sides")
+    parser.add_argument("--only", choices=("ours", "transformers"), help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def ours(found, args, device):
+    """A function that makes one whole step of ours."""
+    import torch
+
+    from bert import BertModel
+    from datasets import TASKS
+    from multitask_classifier import MultitaskBERT
+    from optimizer import AdamW
+    from packing import to_device
+
+    torch.manual_seed(0)
+    bert = BertModel.from_pretrained(found.folder, attention=args.attention)
+    model = MultitaskBERT(bert, {name: TASKS[name] for name in ("sst", "quora", "sts")}).to(device).train()
+    optimizer = AdamW(model.parameters(), lr=1e-5, compiled=args.compile)
+    autocast = torch.autocast("cuda", torch.bfloat16, enabled=device == "cuda")
+
+    def step(rows, sets):
+        optimizer.zero_grad(set_to_none=True)
+        with autocast:
+            logits = model({name: sets[name][0].take(r) for name, r in rows.items()})
+        labels = {name: to_device(sets[name][1][r], device) for name, r in rows.items()}
+        sum(model.heads[name].loss(logits[name].float(), labels[name]) for name in rows).backward()
+        optimizer.step()
+
+    return step
+
+
+def theirs(found, device):
+    """The same step with transformers.BertModel: dynamic padding for each task, sdpa, torch's fused AdamW."""
+    import numpy as np
+    import torch
+    import torch.nn.functional as F
+    import transformers
+
+    torch.manual_seed(0)
+    bert = transformers.BertModel.from_pretrained(found.folder, attn_implementation="sdpa", dtype=torch.float32)
+    bert = bert.to(device).train()
+    outputs = {"sst": 5, "quora": 1, "sts": 1}
+    heads = torch.nn.ModuleDict(
+        {
+            name: torch.nn.Sequential(torch.nn.Dropout(0.3), torch.nn.Linear(bert.config.hidden_size, n))
+            for name, n in outputs.items()
+        }
+    ).to(device)
+    parameters = [*bert.parameters(), *heads.parameters()]
+    optimizer = torch.optim.AdamW(parameters, lr=1e-5, fused=True)
+    autocast = torch.autocast("cuda", torch.bfloat16, enabled=device == "cuda")
+    losses = {
+        "sst": F.cross_entropy,
+        "quora": lambda z, y: F.binary_cross_entropy_with_logits(z.squeeze(-1), y.float()),
+        "sts": lambda z, y: F.mse_loss(5 * z.squeeze(-1).sigmoid(), y),
+    }
+
+    def padded(sequences):
+        width = int(sequences.lengths.max())
+        mask = np.arange(width) < sequences.lengths[:, None]
+        ids, types = np.zeros(mask.shape, np.int64), np.zeros(mask.shape, np.int64)
+        ids[mask], types[mask] = sequences.ids, sequences.types
+        return [torch.from_numpy(a).to(device, non_blocking=True) for a in (ids, mask.astype(np.int64), types)]
+
+    def step(rows, sets):
+        optimizer.zero_grad(set_to_none=True)
+        total = 0
+        for name, r in rows.items():
+            ids, mask, types = padded(sets[name][0].take(r))
+            with autocast:
+                pooled = bert(input_ids=ids, attention_mask=mask, token_type_ids=types).pooler_output
+                logits = heads[name](pooled)
+            total = total + losses[name](logits.float(), torch.from_numpy(sets[name][1][r]).to(device))
+        total.backward()
+        optimizer.step()
+
+    return step
+
+
+def dense_parameters(found):
+    """Parameters of the layers and the pooler: what each token is multiplied with (embeddings are looked up)."""
+    from bert import BertModel
+
+    model = BertModel.from_pretrained(found.folder)
+    return sum(p.numel() for name, p in model.named_parameters() if "embed" not in name)
+
+
+def matrix_rate(device, size=2048, repeats=20):
+    """FLOP/s of the best of `repeats` square products: the machine's matrix-multiply rate as torch reaches it."""
+    import torch
+
+    size, dtype = (8192, torch.bfloat16) if device == "cuda" else (size, torch.float32)
+    a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
+    best = float("inf")
+    for _ in range(repeats):
+        synchronize(device)
+        start = time.perf_counter()
+        a @ b
+        synchronize(device)
+        best = min(best, time.perf_counter() - start)
+    return 2 * size**3 / best
+
+
+def synchronize(device):
+    if device == "cuda":
+        import torch
+
+        torch.cuda.synchronize()
+
+
+def peak(args, found, sets, rng, device):
+    """Run ten steps of one side and print this process's peak memory in KiB."""
+    run = ours(found, args, device) if args.only == "ours" else theirs(found, device)
+    for _ in range(10):
+        run({name: rng.integers(0, len(labels), max(args.batch_sizes)) for name, (_, labels) in sets.items()}, sets)
+    # VmHWM belongs to this program alone; getrusage's figure starts at the size of the process it was forked from.
+    status = Path("/proc/self/status").read_text()
+    print(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")))
+
+
+def peak_of(side, args):
+    command = [sys.executable, __file__, "--only", side, "--model", args.model, "--attention", args.attention]
+    command += ["--batch_sizes", str(max(args.batch_sizes))]
+    command += ["--data_dir", args.data_dir] if args.data_dir else []
+    command += ["--threads", str(args.threads)] if args.threads else []
+    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return int(output.split()[-1]) / 1024
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""The sources' tables as data for experiments.py: a row is a set of command-line flags and the figures a paper prints.
+
+To add an experiment, add a `Row`; to repeat a table on a smaller budget, add `replace(TABLE, name=..., flags={...})`.
+A row with a `base` starts from that sibling's flags and changes exactly the flags it lists (`experiments.check` proves
+it: flags that follow from one another, as --lr from --option, must be listed too).
+
+Sources: Yan, "BERT Multitask Learning in a Semi-Supervised Learning Setup"; Qin and Tran, "BERT's Mean Teacher and
+Multitask Fine-Tuning" (both CS224N reports).
+"""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Row:
+    """One experiment.
+
+    name    what the command line and the files call it
+    title   what a reader calls it
+    flags   flag of multitask_classifier.py -> its value as typed (True: a flag without value; None: take it away)
+    base    the sibling row whose flags this one starts from
+    paper   column of the table -> the paper's figure
+    note    what a reader should know besides
+    """
+
+    name: str
+    title: str
+    flags: dict
+    base: str | None = None
+    paper: dict = field(default_factory=dict)
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows to be read together.
+
+    columns  heading -> where the figure is in a run's scores.json ("dev.sst.accuracy"; a list's items go by number)
+    flags    what every row starts from
+    """
+
+    name: str
+    title: str
+    source: str
+    columns: dict
+    rows: tuple
+    flags: dict = field(default_factory=dict)
+
+
+MINBERT = Table(
+    name="minbert",
+    title="minBERT: single tasks, and three at once",
+    source="single tasks: Qin and Tran, section 4.1; three at once: Yan, Table 1 (their score counts STS as (r + 1) / 2)",
+    columns={
+        "SST": "dev.sst.accuracy",
+        "CFIMDB": "dev.cfimdb.accuracy",
+        "Quora": "dev.quora.accuracy",
+        "STS": "dev.sts.pearson",
+        "score": "score",
+    },
+    flags={"epochs": 10, "batch_size": 8},
+    rows=(
+        Row(
+            "sst-pretrain",
+            "SST alone, last layer",
+            # Quora and STS are scored beside SST, which trains neither: a part of their dev sets is enough.
+            {"tasks": "sst", "option": "pretrain", "lr": 1e-3, "dev_limit": "quora=500,sts=250"},
+            paper={"SST": 0.392},
+        ),
+        Row(
+            "sst-finetune",
+            "SST alone, full model",
+            {"option": "finetune", "lr": 1e-5},
+            base="sst-pretrain",
+            paper={"SST": 0.511},
+        ),
+        Row(
+            "cfimdb-pretrain",
+            "CFIMDB alone, last layer",
+            {"tasks": "cfimdb", "option": "pretrain", "lr": 1e-3},
+            paper={"CFIMDB": 0.788},
+        ),
+        Row(
+            "cfimdb-finetune",
+            "CFIMDB alone, full model",
+            {"option": "finetune", "lr": 1e-5},
+            base="cfimdb-pretrain",
+            paper={"CFIMDB": 0.976},
+        ),
+        Row(
+            "fused-simultaneous",
+            "SST, Quora and STS at once, fused pairs",
+            {"option": "finetune", "lr": 1e-5, "clip": 0.1, "weight_decay": 0.01, "limit": "quora=14057"},
+            paper={"SST": 0.501, "Quora": 0.829, "STS": 0.852, "score": 0.752},
+        ),
+    ),
+)
+
+TABLES = {table.name: table for table in (MINBERT,)}
