@@ -21,7 +21,7 @@ HEADINGS = {"quora": "Predicted_Is_Paraphrase", "sts": "Predicted_Similiary"}  #
 def predict(model, task, sequences):
     """Predictions [n] (numpy) of `model` for the encoded examples of a task, in their order."""
     head = model.heads[task]
-    predictions = in_batches(model, sequences, lambda part: head.predict(model({task: part})[task]))
+    predictions = in_batches(model, sequences, lambda part: head.predict(model({task: part})[task].float()))
     result = predictions.double().cpu().numpy()
     return result if model.tasks[task].kind == "regression" else result.astype(np.int64)
 

@@ -29,6 +29,8 @@ def written_whole(path):
     Readers see the old file or the new one, never half of it; after an error the old file is untouched.
     """
     path = Path(path)
+    if path.exists() and not path.is_file():  # a file would take the place of /dev/null
+        raise UserError(f"{path}: not an ordinary file, so it is not replaced by one; choose another name")
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     os.close(handle)
     try:

@@ -80,7 +80,7 @@ class RegressionHead(Head):
 
     def predict(self, logits):
         """-> [B] scores."""
-        return self.low + (self.high - self.low) * logits.squeeze(-1).float().sigmoid()
+        return self.low + (self.high - self.low) * logits.squeeze(-1).sigmoid()
 
 
 def make_head(task, hidden_size, dropout):

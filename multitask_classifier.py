@@ -12,9 +12,9 @@ import options as command_line
 from files import UserError, complain
 
 if __name__ == "__main__":
-    # Before torch is imported, so that --help and a mistyped flag answer at once, and so that OpenMP's threads sleep
-    # rather than spin while they wait: on a machine that does other work too, spinning costs up to ten times the speed.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Before torch is imported: --help and a mistyped flag answer at once, and OpenMP is told to spin only briefly.
+    # Threads that spin while they wait make a step ten times as slow on a machine that does other work too.
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     try:
         OPTIONS = command_line.check(command_line.parse())
     except UserError as error:
@@ -87,10 +87,10 @@ def read_data(options, tokenizer):
     for name in command_line.scored_tasks(options):
         task, data[name] = TASKS[name], {}
         for split in ("train", "dev", "test"):
-            path = _path_of(task, split, folder, options)
+            path, is_explicit = _path_of(task, split, folder, options)
             if split == "train" and name not in options.tasks:
                 continue
-            if split == "test" and not path.exists():
+            if split == "test" and not is_explicit and not path.exists():
                 continue  # some public sets come without one
             examples = read(task, path, split)
             limit = {"train": options.limit, "dev": options.dev_limit}.get(split, {}).get(name)
@@ -102,13 +102,14 @@ def read_data(options, tokenizer):
 
 
 def _path_of(task, split, folder, options):
+    """(the file of one split, whether a flag names it)"""
     prefix = evaluation.FILE_NAMES.get(task.name, task.name)
     explicit = getattr(options, f"{prefix}_{split}", None)
     if explicit:
-        return Path(explicit)
+        return Path(explicit), True
     if task.format == "tsv":
         folder = data_folder(options.glue_dir, "glue", "sample/glue")[0]
-    return folder / task.files[split]
+    return folder / task.files[split], False
 
 
 def _describe(name, split, part):
@@ -162,12 +163,22 @@ def open_folder(options):
     folder = Path(options.resume if isinstance(options.resume, str) else options.run_dir)
     config = folder / "config.json"
     if options.resume and config.is_file():
-        return folder, json.loads(config.read_text(encoding="utf-8"))
+        return folder, _saved_config(config)
     if isinstance(options.resume, str):
         raise UserError(f"--resume {folder}: no config.json there, so no run to continue")
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
         raise UserError(f"{folder} exists: choose another --run_dir, or continue that run with --resume")
     return folder, None
+
+
+def _saved_config(path):
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        if {"flags", "model", "data"} <= config.keys():
+            return config
+    except (ValueError, AttributeError):
+        pass
+    raise UserError(f"{path}: not the config of a run, so none to continue; start a new one")
 
 
 def finish(trainer, found):
@@ -214,9 +225,10 @@ def table(model, data, scores):
     if "score" in scores:
         lines.append(f"mean of the three {scores['mean']:.3f}, score with (STS + 1) / 2 {scores['score']:.3f}")
     seconds = scores["train_seconds"]
+    rate = scores["tokens"] / max(seconds, 0.01)
     lines.append(
         f"best epoch {scores['best_epoch']} of {scores['epochs']}; {scores['updates']:,} updates in {seconds:,.0f} s "
-        f"of training ({scores['tokens'] / seconds:,.0f} tokens/s), {scores['eval_seconds']:,.0f} s of dev scoring"
+        f"of training ({rate:,.0f} tokens/s), {scores['eval_seconds']:,.0f} s of dev scoring"
     )
     return "\n".join(lines)
 
@@ -236,6 +248,8 @@ def main(options):
     data, notes = read_data(options, Tokenizer.from_folder(found.folder))
     print("\n".join(notes))
     config = describe_run(options, found, data)
+    if saved and saved["model"]["sha256"] != config["model"]["sha256"]:
+        raise UserError(f"{folder}: the weights of {found.name} are not what this run began with; start a new run")
     if saved and saved["data"] != config["data"]:
         changed = next(name for name in config["data"] if saved["data"].get(name) != config["data"][name])
         raise UserError(f"{folder}: the data of {changed} is not what this run began with; start a new run")

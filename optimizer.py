@@ -170,10 +170,10 @@ class AdamW(torch.optim.Optimizer):
     @torch.no_grad()
     def _compile(self):
         """Compile now, on scratch, for each kind of tensor: a missing compiler is told before the training starts."""
-        numbers = [torch.ones((), dtype=torch.float64)] * 2
+        numbers = [torch.ones((), dtype=torch.float64) for _ in range(2)]
         for group in self.param_groups:
             for dtype, device in dict.fromkeys((p.dtype, p.device) for p in group["params"]):
-                scratch = torch.zeros(BATCH, 4, CHUNK // BATCH, dtype=dtype, device=device)
+                scratch = torch.zeros(BATCH, 4, 1 << 17, dtype=dtype, device=device)  # short ones would get one thread
                 tensors = [[tensor.clone() for tensor in four] for four in scratch]
                 for tensor in itertools.chain(*tensors):
                     torch._dynamo.mark_dynamic(tensor, 0)

@@ -101,7 +101,7 @@ def _add_training(group):
         help="examples of each task in a batch: one number, or per task as sst=64,quora=32 (default: %(default)s)",
     )
     add("--hidden_dropout_prob", type=_share, default=0.3, metavar="P", help="dropout of the heads (default: 0.3)")
-    add("--seed", type=_not_negative(int), default=11711, metavar="N", help="random seed (default: %(default)s)")
+    add("--seed", type=_seed, default=11711, metavar="N", help="random seed (default: %(default)s)")
     add(
         "--schedule",
         choices=("simultaneous", "sequential"),
@@ -210,30 +210,26 @@ def check(options):
         raise UserError("--warmup needs --lr_schedule linear (a constant rate has no warm-up)")
     if options.no_decay_bias_norm and not options.weight_decay:
         raise UserError("--no_decay_bias_norm does nothing without --weight_decay")
-    for flag in ("limit", "dev_limit", "batch_size"):
+    scored = scored_tasks(options)
+    for flag, tasks in (("limit", options.tasks), ("batch_size", options.tasks), ("dev_limit", scored)):
         value = getattr(options, flag)
-        unknown = sorted(set(value) - set(options.tasks) - _scored(options)) if isinstance(value, dict) else []
-        if unknown:
+        if unknown := sorted(set(value) - set(tasks)) if isinstance(value, dict) else []:
             raise UserError(
-                f"--{flag} names {', '.join(unknown)}, which this run (--tasks {','.join(options.tasks)}) lacks"
+                f"--{flag} names {', '.join(unknown)}: no use in a run with --tasks {','.join(options.tasks)}"
             )
     if isinstance(options.batch_size, dict) and (missing := [t for t in options.tasks if t not in options.batch_size]):
         raise UserError(f"--batch_size gives no size for {', '.join(missing)}: name every task, or give one number")
+    if options.resume is True and options.run_dir is None:
+        raise UserError("--resume: which run? Give its folder, as --resume DIR or with --run_dir DIR")
     if options.run_dir is None:
         options.run_dir = str(Path("runs") / time.strftime("%Y-%m-%d_%H-%M-%S"))
     return options
 
 
-def _scored(options):
-    """The course's three tasks are scored together whenever one of them is trained."""
-    three = set(COURSE_NAMES.values())
-    return three if three & set(options.tasks) else set()
-
-
 def scored_tasks(options):
     """Every task with a head: those trained, and all of the course's three once one of them is trained."""
-    three = _scored(options)
-    return options.tasks + [task for task in COURSE_NAMES.values() if task in three and task not in options.tasks]
+    three = [*COURSE_NAMES.values()] if set(COURSE_NAMES.values()) & set(options.tasks) else []
+    return options.tasks + [task for task in three if task not in options.tasks]
 
 
 def to_saved(options):
@@ -295,6 +291,10 @@ def _positive(kind):
 
 def _not_negative(kind):
     return lambda text: _number(kind, text, 0, strictly=False)
+
+
+def _seed(text):
+    return _number(int, text, 0, strictly=False, most=2**63)  # torch takes no larger one
 
 
 def _share(text):

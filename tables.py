@@ -50,7 +50,7 @@ class Table:
 MINBERT = Table(
     name="minbert",
     title="minBERT: single tasks, and three at once",
-    source="single tasks: Qin and Tran, section 4.1; three at once: Yan, Table 1 (their score counts STS as (r + 1) / 2)",
+    source="single tasks Qin and Tran, section 4.1; three at once Yan, Table 1, whose average is our score",
     columns={
         "SST": "dev.sst.accuracy",
         "CFIMDB": "dev.cfimdb.accuracy",

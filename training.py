@@ -14,6 +14,7 @@ import time
 from dataclasses import asdict, dataclass, field
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch.nn.utils import clip_grad_norm_
 from tqdm import tqdm
@@ -114,52 +115,47 @@ class Trainer:
         options, progress = self.options, self.progress
         self.model.train()
         started, last_saved, seconds_before = time.monotonic(), time.monotonic(), progress.train_seconds
-        tokens_before = progress.tokens
-        bar = tqdm(
-            total=len(self.steps),
-            initial=progress.step,
-            desc=f"epoch {progress.epoch + 1}/{options.epochs}",
-            unit="step",
-            dynamic_ncols=True,
-        )
-        for step in self.steps[progress.step :]:
-            # 1. the examples of this step, and one pass of the trunk over all of them
-            rows = [(name, self.batches[name](progress.epoch, index)) for name, index in step]
-            with self.autocast:
-                logits = self.model.classify(self._joint_vectors(rows))
-            # 2. one loss a task, summed without weights
-            losses = {
-                name: self.model.heads[name].loss(logits[name].float(), self.labels[name][self._index(r)])
-                for name, r in rows
-            }
-            # 3. one update
-            set_learning_rate(
-                self.optimizer,
-                learning_rate_factor(options.lr_schedule, progress.update, self.updates, options.warmup),
-            )
-            self.optimizer.zero_grad(set_to_none=True)
-            self._look_at(losses, force=False)
-            sum(losses.values()).backward()
-            if options.clip:
-                clip_grad_norm_(self.model.parameters(), options.clip)
-            self.optimizer.step()
-            # 4. what the log and the checkpoint need to know
-            progress.step += 1
-            progress.update += 1
-            progress.tokens += sum(int(self.data[name]["train"].sequences.lengths[r].sum()) for name, r in rows)
-            progress.train_seconds = seconds_before + time.monotonic() - started
-            bar.update()
-            if not self.unchecked:
-                rate = (progress.tokens - tokens_before) / (time.monotonic() - started)
-                bar.set_postfix_str(f"loss {self.last_loss:.3f}, {rate:,.0f} tokens/s", refresh=False)
-            if self.stop_requested:
-                bar.close()
-                self._stop()
-            if time.monotonic() - last_saved > 60 * options.checkpoint_minutes:
-                self.save_state()
-                last_saved = time.monotonic()
-        bar.close()
+        steps = self.steps[progress.step :]
+        name = f"epoch {progress.epoch + 1}/{options.epochs}"
+        with tqdm(steps, name, len(self.steps), initial=progress.step, unit="step", dynamic_ncols=True) as bar:
+            for step in bar:
+                self._train_step(step)
+                progress.train_seconds = seconds_before + time.monotonic() - started
+                if not self.unchecked:
+                    rate = progress.tokens / max(progress.train_seconds, 1e-9)
+                    bar.set_postfix_str(f"loss {self.last_loss:.3f}, {rate:,.0f} tokens/s", refresh=False)
+                if self.stop_requested:
+                    self._stop()
+                if time.monotonic() - last_saved > 60 * options.checkpoint_minutes:
+                    self.save_state()
+                    last_saved = time.monotonic()
         self._look_at({}, force=True)
+
+    def _train_step(self, step):
+        """One update. `step` is a list of (task, index of its batch)."""
+        options, progress = self.options, self.progress
+        # 1. the examples of this step, and one pass of the trunk over all of them
+        rows = [(name, self.batches[name](progress.epoch, index)) for name, index in step]
+        with self.autocast:
+            logits = self.model.classify(self._joint_vectors(rows))
+        # 2. one loss a task, summed without weights
+        losses = {
+            name: self.model.heads[name].loss(logits[name].float(), self.labels[name][self._index(r)])
+            for name, r in rows
+        }
+        self._look_at(losses, force=False)
+        # 3. the gradient and the update
+        factor = learning_rate_factor(options.lr_schedule, progress.update, self.updates, options.warmup)
+        set_learning_rate(self.optimizer, factor)
+        self.optimizer.zero_grad(set_to_none=True)
+        sum(losses.values()).backward()
+        if options.clip:
+            clip_grad_norm_(self.model.parameters(), options.clip)
+        self.optimizer.step()
+        # 4. what the log and the checkpoint need to know
+        progress.step += 1
+        progress.update += 1
+        progress.tokens += sum(int(self.data[name]["train"].sequences.lengths[r].sum()) for name, r in rows)
 
     def _joint_vectors(self, rows):
         """[(task, row numbers)] -> {task: [B, H]}."""
@@ -218,6 +214,8 @@ class Trainer:
         predictions, scores = self._score_dev()
         averages = evaluation.averages(scores)
         score = evaluation.selection_score(self.trained, scores)
+        if not math.isfinite(score):
+            self._diverged(f"the dev score is {score}")
         progress.epoch += 1
         progress.step = 0
         progress.eval_seconds += time.monotonic() - started
@@ -292,7 +290,10 @@ class Trainer:
             temporary.write_bytes(save(tensors, metadata={"format": "pt"}))
 
     def load_model(self, name):
-        self.model.load_state_dict(load_file(self.folder / name))
+        try:
+            self.model.load_state_dict(load_file(self.folder / name))
+        except (SafetensorError, RuntimeError):
+            raise UserError(f"{self.folder / name}: damaged, or not of this run; start a new one") from None
 
     def save_state(self):
         self._check_weights()
@@ -322,7 +323,7 @@ class Trainer:
         except OSError:
             raise
         except Exception as error:  # torch.load and load_state_dict raise many kinds
-            reason = str(error).splitlines()[0][:200]
+            reason = (str(error) or type(error).__name__).splitlines()[0][:200]
             raise UserError(f"{path}: not a state of this run ({reason}); start anew with another --run_dir") from None
 
     @contextlib.contextmanager

@@ -6,7 +6,7 @@ sentence a line under section headings:
     [sst GRADE]             a row of SST: 0 scathing, 1 mildly bad, 2 mixed or factual, 3 mildly good, 4 ecstatic
     [sst2 POLARITY]         a row of SST-2, `positive` or `negative`
     [cfimdb ROLE]           a sentence of a review that fits either polarity (opening, premise)
-    [cfimdb POLARITY ROLE]  a sentence of a review that does not (acting, story, craft, concession, verdict)
+    [cfimdb POLARITY ROLE]  a sentence of a review that does not (acting, story, craft, remark, concession, verdict)
 
 SST and SST-2 rows are these sentences, shuffled. A CFIMDB review is three to six of them, one for each role of a plan.
 Each hand-written sentence is its own frame and belongs to one split, and so does each plan: what is learned on train
@@ -33,22 +33,23 @@ SAMPLE = DATA / "sample"
 SPLITS = ("train", "dev", "test")
 POLARITIES = ("negative", "positive")  # the index is the label, in CFIMDB and in SST-2
 GRADES = range(5)
-REVIEWS = {"train": 320, "dev": 80, "test": 80}
+REVIEWS = {"train": 400, "dev": 80, "test": 80}
 
 PLANS = {
     "train": (
-        "opening premise acting story verdict",
-        "opening story craft verdict",
-        "opening acting verdict",
+        "opening premise acting story remark",
+        "opening story remark verdict",
+        "opening acting remark",
         "opening premise story concession verdict",
         "premise story acting verdict",
-        "opening concession acting story verdict",
+        "opening concession remark story verdict",
         "opening premise acting craft concession verdict",
+        "premise remark craft verdict",
     ),
     "dev": (
         "opening acting story craft verdict",
-        "premise acting concession verdict",
-        "verdict premise story",
+        "premise acting concession story verdict",
+        "verdict premise story acting",
         "opening premise concession acting story verdict",
         "premise craft story verdict",
     ),

@@ -29,11 +29,12 @@ from training import Trainer
 ROOT = Path(multitask_classifier.__file__).parent
 SCRIPT = str(ROOT / "multitask_classifier.py")
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-WORDS = (
-    "the a this that one two film story actor scene music ending plot song voice light river stone garden window "
-    "good great warm funny lovely bad dull cold slow awful how what why where when does is was can will i you we they "
-    "make find learn cook travel write sing run dog cat horse bird child man woman fast far old new small big and but"
-).split()
+TEXT = """
+the a this that one two film story actor scene music ending plot song voice light river stone garden window
+good great warm funny lovely bad dull cold slow awful how what why where when does is was can will i you we they
+make find learn cook travel write sing run dog cat horse bird child man woman fast far old new small big and but
+"""
+WORDS = TEXT.split()
 PIECES = [f"##{letter}" for letter in "abcdefghijklmnopqrstuvwxyz"] + list("abcdefghijklmnopqrstuvwxyz.,?!")
 ROWS = {"sst": (20, 11, 5), "quora": (37, 13, 6), "sts": (13, 9, 4), "cfimdb": (18, 8, 4)}  # train, dev, test
 

@@ -1,0 +1,241 @@
+"""A row of a table made concrete: its flags, its files, and whether the result that is there still stands.
+
+A result is one small JSON file, results/TABLE/ROW/seed-N.json, that says exactly what was computed: flags, seed, model,
+data, versions, machine, scores, history. It stands as long as the same would be computed now: the same flags, and a
+model and data files with the same content, wherever they lie.
+"""
+
+import functools
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import options as command_line
+from files import UserError, sha256, write_json
+from tables import Row, Table
+
+HERE = Path(__file__).parent
+RUNS, RESULTS = HERE / "runs" / "experiments", HERE / "results"
+FOLDERS = ("data_dir", "glue_dir")
+PATHS = ("run_dir", "model", *FOLDERS)  # flags that a result does not repeat: they say where, not what
+# Flags that say on what machine and where. A result from a GPU stands on every other machine; model and data are
+# compared by their content.
+MACHINE = {"use_gpu", "precision", "compile"}
+NOT_COMPARED = {*command_line.NOT_SAVED, *command_line.MAY_CHANGE, *MACHINE, *FOLDERS, "model"}
+
+# ---------------------------------------------------------------------------------------------------------- flags
+
+
+def find_row(table, name):
+    for row in table.rows:
+        if row.name == name:
+            return row
+    raise UserError(f"table {table.name} has no row {name}; its rows: {', '.join(row.name for row in table.rows)}")
+
+
+def flags_of(table, row):
+    """{flag: value} of a row: the table's, then those of the sibling it is based on, then its own."""
+    inherited = table.flags if row.base is None else flags_of(table, find_row(table, row.base))
+    return {name: value for name, value in {**inherited, **row.flags}.items() if value is not None}
+
+
+def command(flags):
+    """{flag: value} as command-line arguments."""
+    return [word for name, value in flags.items() for word in ([f"--{name}"] + ([] if value is True else [str(value)]))]
+
+
+def resolve(flags):
+    """{flag: value} with every default filled in, as a run's config.json has it. Raises UserError as the command line
+    would."""
+    resolved = command_line.to_saved(command_line.check(command_line.parse(command(flags))))
+    return json.loads(json.dumps(resolved))
+
+
+def check(table):
+    """Raise UserError unless the names are unique, every row is a valid command, every figure of a paper has a column,
+    and every row with a base differs from it in exactly the flags it lists."""
+    names = [row.name for row in table.rows]
+    if len(set(names)) < len(names):
+        raise UserError(f"table {table.name} names a row twice: {', '.join(names)}")
+    for row in table.rows:
+        where = f"table {table.name}, row {row.name}"
+        if unknown := set(row.paper) - set(table.columns):
+            raise UserError(f"{where}: the table has no column {', '.join(sorted(unknown))}")
+        try:
+            resolved = resolve(flags_of(table, row))
+        except UserError as error:
+            raise UserError(f"{where}: {error}") from None
+        if row.base is None:
+            continue
+        base = resolve(flags_of(table, find_row(table, row.base)))
+        differing = {name for name in resolved if name != "run_dir" and resolved[name] != base[name]}
+        if differing != set(row.flags):
+            raise UserError(
+                f"{where}: says it varies {', '.join(sorted(row.flags))} of {row.base}, "
+                f"but differs from it in {', '.join(sorted(differing)) or 'nothing'}"
+            )
+
+
+# ----------------------------------------------------------------------------------------------------------- jobs
+
+
+def results_folder(table):
+    return RESULTS / table.name
+
+
+@dataclass(frozen=True)
+class Job:
+    """One row at one seed, on one share of each task's training rows."""
+
+    table: Table
+    row: Row
+    seed: int
+    fraction: float = 1.0
+
+    @property
+    def name(self):
+        return f"seed-{self.seed}" + (f"-fraction-{self.fraction:g}" if self.fraction < 1 else "")
+
+    @property
+    def folder(self):
+        return RUNS / self.table.name / self.row.name / self.name
+
+    @property
+    def log(self):
+        return self.folder.with_name(f"{self.name}.log")  # beside the folder, which the run wants to make itself
+
+    @property
+    def result(self):
+        return results_folder(self.table) / self.row.name / f"{self.name}.json"
+
+    @property
+    def flags(self):
+        """The row's flags with the seed, and with a --limit that cuts each trained task to the fraction."""
+        flags = {**flags_of(self.table, self.row), "seed": self.seed}
+        if self.fraction < 1:
+            resolved = resolve(flags)
+            parts = {task: _part(resolved["limit"].get(task, 1.0), self.fraction) for task in resolved["tasks"]}
+            flags["limit"] = ",".join(f"{task}={part}" for task, part in parts.items())
+        return flags
+
+
+def _part(limit, fraction):
+    """A fraction of a --limit, which is a number of rows (int) or a share of them (float)."""
+    return max(1, round(limit * fraction)) if isinstance(limit, int) else f"{limit * fraction:.9f}".rstrip("0")
+
+
+# -------------------------------------------------------------------------------------------------------- results
+
+
+def load(path):
+    """A JSON file, or None where there is none. Raises UserError where it is not one."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise UserError(f"{path}: not JSON ({error}); delete it, and its row runs again") from None
+
+
+def write_result(job, flags):
+    """Write the result of the run in job.folder, which was made with `flags`."""
+    config, scores = load(job.folder / "config.json"), load(job.folder / "scores.json")
+    history = (job.folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    used = set()
+    for split in (split for splits in config["data"].values() for split in splits.values()):
+        split["sha256"] = content(split["file"])
+        split["file"], folder = _relative(split["file"], flags)
+        used |= {folder}
+    model = config["model"]
+    if Path(model["name"]).is_dir():
+        model = {**model, "name": Path(model["name"]).name, "source": "a folder"}
+    result = {
+        "table": job.table.name,
+        "row": job.row.name,
+        "seed": job.seed,
+        "fraction": job.fraction,
+        "flags": {name: value for name, value in config["flags"].items() if name not in PATHS},
+        "model": model,
+        "data_from": " + ".join(sorted(used)),
+        "data": config["data"],
+        "versions": config["versions"],
+        "machine": config["machine"],
+        "finished": time.strftime("%Y-%m-%d %H:%M:%S %z"),
+        "scores": scores,
+        "history": [json.loads(line) for line in history],
+    }
+    job.result.parent.mkdir(parents=True, exist_ok=True)
+    write_json(job.result, result)
+
+
+def _relative(file, flags):
+    """(a data file as seen from its folder, what a reader calls that folder), so that a result says nothing of where
+    on this machine the data lies: "{data_dir}/quora-dev.csv", "cs224n"."""
+    for name in sorted(FOLDERS, key=lambda name: -len(flags[name])):  # one may lie inside the other
+        folder = Path(flags[name])
+        if Path(file).is_relative_to(folder):
+            short = folder.relative_to(HERE / "data") if folder.is_relative_to(HERE / "data") else folder.name
+            return f"{{{name}}}/{Path(file).relative_to(folder).as_posix()}", str(short)
+    return file, Path(file).name
+
+
+def why_stale(saved, flags):
+    """In a few words, why a result is not what `flags` (folders and model included) would give now; None if it is."""
+    if changed := changed_flags(saved, flags):
+        return changed
+    name, digest = checkpoint(flags["model"])
+    if saved["model"]["sha256"] != digest:
+        return f"the model was {saved['model']['name']}, now {name}"
+    for split in (split for splits in saved["data"].values() for split in splits.values()):
+        path = split["file"]
+        for folder in FOLDERS:
+            path = path.replace(f"{{{folder}}}", flags[folder])
+        if content(path) != split["sha256"]:
+            return f"{path} is not the file it was"
+    return None
+
+
+def changed_flags(saved, flags):
+    """Which flags of a result (or a run's config) are others now, in words; None if none. A flag that did not exist
+    then had the value that is its default now."""
+    now, then = resolve(flags), {**resolve({}), **saved["flags"]}
+    changed = [name for name in now if name not in NOT_COMPARED and now[name] != then[name]]
+    return ", ".join(f"{name} was {then[name]}, now {now[name]}" for name in changed) or None
+
+
+def can_continue(job, flags):
+    """Whether job.folder holds a run of these very flags and this model."""
+    config = load(job.folder / "config.json")
+    if config is None or config["model"]["sha256"] != checkpoint(flags["model"])[1]:
+        return False
+    now = resolve(flags)
+    return changed_flags(config, flags) is None and all(config["flags"][name] == now[name] for name in MACHINE)
+
+
+@functools.cache
+def checkpoint(name):
+    """(name, sha256 of the weights) of a model; of the default one where the name is None."""
+    import hub  # the model is of no interest to `list` and `show`
+
+    found = hub.resolve(name)
+    weights = [found.folder / file for file in hub.WEIGHTS if (found.folder / file).is_file()]
+    if not weights:
+        raise UserError(f"model {found.name}: {found.folder} holds neither {' nor '.join(hub.WEIGHTS)}")
+    return found.name, sha256(weights[0])
+
+
+@functools.cache
+def content(path):
+    """sha256 of a file, or None where there is none."""
+    return sha256(path) if Path(path).is_file() else None
+
+
+def value_at(scores, path):
+    """The number at "dev.sst.accuracy" in nested dicts and lists, or None where there is none."""
+    for key in path.split("."):
+        if isinstance(scores, list):
+            scores = scores[int(key)] if int(key) < len(scores) else None
+        else:
+            scores = scores.get(key) if isinstance(scores, dict) else None
+    return scores

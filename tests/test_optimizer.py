@@ -1,0 +1,431 @@
+"""optimizer.py against a numpy reference that shares no code with it, against torch's AdamW, and by hand."""
+
+import copy
+import io
+import math
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+import optimizer
+from files import UserError
+from optimizer import AdamW, learning_rate_factor, parameter_groups, set_learning_rate
+
+SHAPES = [(5, 3), (17,), (2, 3, 4), (1,), ()]
+HARD = {"lr": 0.1, "betas": (0.9, 0.999), "eps": 1e-2, "weight_decay": 0.1}  # every term is large enough to be seen
+
+needs_compiler = pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler, no g++ here")
+compiled_too = pytest.mark.parametrize(
+    "compiled", [False, pytest.param(True, marks=[pytest.mark.slow, needs_compiler])], ids=["plain", "compiled"]
+)
+
+
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def device(request):
+    if request.param == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    return request.param
+
+
+@pytest.fixture(autouse=True)
+def small_chunks(monkeypatch):
+    monkeypatch.setattr(optimizer, "CHUNK", 7)  # so that tiny tensors too are updated in pieces, the last one short
+
+
+def reference(
+    parameter, gradients, lr, betas=(0.9, 0.999), eps=1e-6, weight_decay=0.0, correct_bias=True, variant="ours"
+):
+    """AdamW in numpy, float64, one whole array; `gradients` maps (step from 0, parameter) to the gradient.
+    `variant` "decay first" and "eps inside" are the two orders that are not the course's."""
+    p = np.array(parameter, dtype=np.float64)
+    beta1, beta2 = betas
+    m = v = np.zeros_like(p)
+    for t in range(1, gradients.steps + 1):
+        g = gradients(t - 1, p)
+        m = beta1 * m + (1 - beta1) * g
+        v = beta2 * v + (1 - beta2) * g**2
+        if variant == "decay first":
+            p = p - lr * weight_decay * p
+        c1, c2 = (1 - beta1**t, 1 - beta2**t) if correct_bias else (1, 1)
+        if variant == "eps inside":
+            p = p - lr * (m / c1) / (np.sqrt(v / c2) + eps)
+        else:
+            p = p - lr * np.sqrt(c2) / c1 * m / (np.sqrt(v) + eps)
+        if variant != "decay first":
+            p = p - lr * weight_decay * p
+    return p
+
+
+class Pull:
+    """Noisy gradients of (p - target)^2 / 2: they depend on the parameter, so that an error spreads."""
+
+    def __init__(self, shape, steps=20, seed=0):
+        rng = np.random.default_rng(seed)
+        self.steps, self.target = steps, rng.normal(size=shape)
+        self.noise = rng.normal(size=(steps, *shape))
+
+    def __call__(self, step, p):
+        return p - self.target + self.noise[step]
+
+
+def problem(device="cpu", dtype=torch.float64, steps=20):
+    """Parameters of every shape in SHAPES, and the gradients that go with each."""
+    rng = np.random.default_rng(11)
+    starts = [rng.normal(size=shape) for shape in SHAPES]
+    pulls = [Pull(shape, steps, seed) for seed, shape in enumerate(SHAPES)]
+    return [torch.tensor(x, dtype=dtype, device=device, requires_grad=True) for x in starts], pulls
+
+
+def train(optimizer, parameters, pulls, steps):
+    for step in steps:
+        for parameter, pull in zip(parameters, pulls, strict=True):
+            values = parameter.detach().cpu().double().numpy()
+            parameter.grad = torch.as_tensor(pull(step, values), dtype=parameter.dtype, device=parameter.device)
+        optimizer.step()
+
+
+def run(steps=20, device="cpu", dtype=torch.float64, **arguments):
+    parameters, pulls = problem(device, dtype, steps)
+    train(AdamW(parameters, **arguments), parameters, pulls, range(steps))
+    return [parameter.detach().cpu().numpy() for parameter in parameters]
+
+
+def expected(steps=20, **arguments):
+    parameters, pulls = problem(steps=steps)
+    return [reference(p.detach().numpy(), pull, **arguments) for p, pull in zip(parameters, pulls, strict=True)]
+
+
+def distance(xs, ys):
+    return max(np.abs(x - y).max() for x, y in zip(xs, ys, strict=True))
+
+
+# ---------------------------------------------------------------------------------------------- the update
+
+
+@compiled_too
+@pytest.mark.parametrize("correct_bias", [True, False])
+def test_hand_reference_in_float64(device, correct_bias, compiled):
+    found = run(device=device, compiled=compiled, correct_bias=correct_bias, **HARD)
+    assert distance(found, expected(correct_bias=correct_bias, **HARD)) < 1e-10
+
+
+@pytest.mark.parametrize("variant", ["decay first", "eps inside"])
+def test_the_hand_reference_tells_the_orders_apart(variant):
+    assert distance(expected(**HARD), expected(variant=variant, **HARD)) > 1e-3
+
+
+def test_one_step_by_hand():
+    """g = 2: m = 0.2, v = 0.004, alpha_1 = 0.1 sqrt(0.001) / 0.1; p = 1 - alpha_1 m / (sqrt(v) + 0.5), then 0.99 p."""
+    parameter = torch.ones(1, dtype=torch.float64, requires_grad=True)
+    parameter.grad = torch.full((1,), 2.0, dtype=torch.float64)
+    AdamW([parameter], lr=0.1, eps=0.5, weight_decay=0.1).step()
+    assert parameter.item() == pytest.approx(0.99 * (1 - math.sqrt(0.001) * 0.2 / (math.sqrt(0.004) + 0.5)), abs=1e-15)
+
+
+@compiled_too
+def test_torch_adamw_without_decay(device, compiled):
+    """torch decays first and has eps inside the correction: without decay and with a tiny eps the two must agree."""
+    ours = run(50, device, lr=0.01, eps=1e-12, compiled=compiled)
+    parameters, pulls = problem(device, steps=50)
+    theirs = torch.optim.AdamW(parameters, lr=0.01, eps=1e-12, weight_decay=0.0)
+    train(theirs, parameters, pulls, range(50))
+    assert distance(ours, [p.detach().cpu().numpy() for p in parameters]) < 1e-10
+
+
+@compiled_too
+def test_float32_stays_within_rounding(device, compiled):
+    assert distance(run(device=device, dtype=torch.float32, compiled=compiled, **HARD), expected(**HARD)) < 2e-6
+
+
+def test_the_courses_check():
+    """The protocol of the course's own optimizer test: a 3 -> 2 linear map learns (x0 + x1, -x2) for 1000 steps."""
+    torch.manual_seed(0)
+    model = torch.nn.Linear(3, 2, bias=False).double()
+    rng = np.random.default_rng(0)
+    rows = rng.uniform(size=(1000, 3))
+    wanted = np.stack([rows[:, 0] + rows[:, 1], -rows[:, 2]], axis=1)
+
+    def gradients(step, weight):  # of sum((W x - y)^2)
+        return 2 * np.outer(weight @ rows[step] - wanted[step], rows[step])
+
+    gradients.steps = 1000
+    known = reference(model.weight.detach().numpy(), gradients, lr=1e-3, weight_decay=1e-4)
+    ours = AdamW(model.parameters(), lr=1e-3, weight_decay=1e-4)
+    for x, y in zip(torch.tensor(rows), torch.tensor(wanted), strict=True):
+        ours.zero_grad()
+        ((model(x) - y) ** 2).sum().backward()
+        ours.step()
+    np.testing.assert_allclose(model.weight.detach().numpy(), known, atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"lr": 0.09},
+        {"betas": (0.8, 0.999)},
+        {"betas": (0.9, 0.99)},
+        {"eps": 1e-4},
+        {"weight_decay": 0.0},
+        {"correct_bias": False},
+    ],
+    ids=str,
+)
+def test_every_argument_changes_the_result(change):
+    assert distance(run(**HARD), run(**HARD | change)) > 1e-3
+    assert distance(run(**HARD | change), expected(**HARD | change)) < 1e-10
+
+
+def test_defaults_are_the_courses():
+    assert distance(run(), expected(lr=1e-3, betas=(0.9, 0.999), eps=1e-6, weight_decay=0.0)) < 1e-12
+
+
+# ---------------------------------------------------------------------------------------------- parameters and groups
+
+
+@compiled_too
+def test_groups_have_their_own_values(device, compiled):
+    parameters, pulls = problem(device)
+    own = [HARD, {**HARD, "lr": 0.05}, {**HARD, "weight_decay": 0.0}, {**HARD, "eps": 0.1}, {**HARD, "lr": 0.0}]
+    groups = [{"params": [parameter], **values} for parameter, values in zip(parameters, own, strict=True)]
+    train(AdamW(groups, compiled=compiled), parameters, pulls, range(20))
+    for parameter, start, pull, values in zip(parameters, problem()[0], pulls, own, strict=True):
+        known = reference(start.detach().numpy(), pull, **values)
+        assert np.abs(parameter.detach().cpu().numpy() - known).max() < 1e-10
+
+
+@compiled_too
+def test_a_parameter_without_gradient_is_left_alone_and_keeps_its_own_step_count(compiled):
+    (first, second, *_), (pull, late, *_) = problem()
+    unmoved = second.detach().clone()
+    ours = AdamW([first, second], compiled=compiled, **HARD)
+    train(ours, [first], [pull], range(5))
+    assert torch.equal(second, unmoved)
+    assert second not in ours.state
+    train(ours, [first, second], [pull, late], range(5, 20))
+    late.noise, late.steps = late.noise[5:], 15
+    assert np.abs(second.detach().numpy() - reference(unmoved.numpy(), late, **HARD)).max() < 1e-10
+
+
+@compiled_too
+def test_zero_gradients_leave_zero_updates(compiled):
+    parameter = torch.ones(4, requires_grad=True)
+    parameter.grad = torch.zeros(4)
+    ours = AdamW([parameter], compiled=compiled)
+    for _ in range(3):
+        ours.step()
+    assert torch.equal(parameter, torch.ones(4))
+
+
+@compiled_too
+def test_strided_parameters_and_gradients(compiled):
+    values, pull = np.random.default_rng(0).normal(size=(6, 4)), Pull((6, 4))
+    parameter = torch.tensor(values.T.copy()).T.requires_grad_()  # the columns lie together in memory
+    assert not parameter.is_contiguous()
+    train(AdamW([parameter], compiled=compiled, **HARD), [parameter], [pull], range(20))
+    assert np.abs(parameter.detach().numpy() - reference(values, pull, **HARD)).max() < 1e-10
+
+
+def test_parameters_keep_their_own_memory():
+    parameters, pulls = problem()
+    places = [parameter.data_ptr() for parameter in parameters]
+    train(AdamW(parameters), parameters, pulls, range(2))
+    assert [parameter.data_ptr() for parameter in parameters] == places
+    assert all(p.untyped_storage().nbytes() == p.numel() * 8 for p in parameters)
+
+
+def test_closure_computes_gradients_and_its_loss_is_returned():
+    parameter = torch.ones(2, requires_grad=True)
+
+    def closure():
+        loss = (parameter**2).sum()
+        loss.backward()
+        return loss
+
+    assert AdamW([parameter]).step(closure).item() == 2.0
+    assert parameter.max() < 1
+
+
+def test_sparse_gradients_are_refused():
+    embedding = torch.nn.Embedding(4, 2, sparse=True)
+    embedding(torch.tensor([1])).sum().backward()
+    with pytest.raises(RuntimeError, match="sparse=False"):
+        AdamW(embedding.parameters()).step()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"lr": -1.0},
+        {"lr": math.nan},
+        {"lr": math.inf},
+        {"eps": -1e-8},
+        {"weight_decay": -0.1},
+        {"betas": (1.0, 0.999)},
+        {"betas": (0.9, -0.1)},
+        {"betas": (0.9,)},
+    ],
+    ids=str,
+)
+def test_values_out_of_range(wrong):
+    (name,) = wrong
+    with pytest.raises(ValueError, match=name):
+        AdamW([torch.zeros(2)], **wrong)
+    with pytest.raises(ValueError, match=name):
+        AdamW([{"params": [torch.zeros(2)], **wrong}])
+
+
+def test_parameter_groups():
+    model = torch.nn.Sequential(torch.nn.Embedding(5, 4), torch.nn.LayerNorm(4), torch.nn.Linear(4, 2))
+    (everything,) = parameter_groups(model, 0.01)
+    assert everything["weight_decay"] == 0.01
+    assert len(everything["params"]) == 5
+    decay, rest = parameter_groups(model, 0.01, decay_everything=False)
+    assert (decay["weight_decay"], rest["weight_decay"]) == (0.01, 0.0)
+    assert [id(p) for p in decay["params"]] == [id(model[0].weight), id(model[2].weight)]
+    assert [id(p) for p in rest["params"]] == [id(model[1].weight), id(model[1].bias), id(model[2].bias)]
+    assert len(parameter_groups(torch.nn.Linear(2, 2, bias=False), 0.01, decay_everything=False)) == 1
+
+
+@pytest.mark.gpu
+def test_a_step_does_not_wait_for_the_gpu():
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    parameters, pulls = problem("cuda", torch.float32)
+    ours = AdamW(parameters, **HARD)
+    train(ours, parameters, pulls, range(1))
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        ours.step()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+# ---------------------------------------------------------------------------------------------- state
+
+
+def through_a_file(state):
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    buffer.seek(0)
+    return torch.load(buffer, weights_only=True)
+
+
+@compiled_too
+def test_a_run_continues_bit_for_bit_from_its_saved_state(device, compiled):
+    whole, pulls = problem(device, torch.float32)
+    train(AdamW(whole, compiled=compiled, **HARD), whole, pulls, range(20))
+
+    parameters, _ = problem(device, torch.float32)
+    first = AdamW(parameters, compiled=compiled, **HARD)
+    train(first, parameters, pulls, range(10))
+    resumed = [parameter.detach().clone().requires_grad_() for parameter in parameters]
+    second = AdamW(resumed, compiled=compiled)  # the values of the run come with the state too
+    second.load_state_dict(through_a_file(first.state_dict()))
+    train(second, resumed, pulls, range(10, 20))
+    assert all(torch.equal(x, y) for x, y in zip(whole, resumed, strict=True))
+    assert second.state_dict()["state"][0]["step"] == 20
+
+
+def test_a_copied_optimizer_goes_on():
+    parameters, pulls = problem()
+    train(AdamW(parameters), parameters, pulls, range(2))
+    twin = copy.deepcopy(AdamW(parameters))
+    train(twin, twin.param_groups[0]["params"], pulls, range(2))
+    assert twin.compiled is False
+
+
+# ---------------------------------------------------------------------------------------------- compiled
+
+
+@pytest.mark.slow
+@needs_compiler
+def test_a_run_may_switch_between_plain_and_compiled():
+    parameters, pulls = problem()
+    start, steps = [p.detach().numpy().copy() for p in parameters], iter(range(20))
+    state = None
+    for compiled in (False, True, False, True):
+        ours = AdamW(parameters, compiled=compiled, **HARD)
+        if state:
+            ours.load_state_dict(state)
+        train(ours, parameters, pulls, [next(steps) for _ in range(5)])
+        state = through_a_file(ours.state_dict())
+        assert list(state["state"][0]) == ["step", "exp_avg", "exp_avg_sq"]
+        assert "compiled" not in state["param_groups"][0]
+    known = [reference(x, pull, **HARD) for x, pull in zip(start, pulls, strict=True)]
+    assert distance([p.detach().numpy() for p in parameters], known) < 1e-10
+
+
+@pytest.mark.slow
+@needs_compiler
+def test_compiled_once_whatever_the_sizes_rates_and_steps():
+    """More tensors than a batch, from 1 to 5000 numbers, a schedule, changing decay: nothing compiles again."""
+    parameters = [torch.randn(n, requires_grad=True) for n in (5000, 1, 2, 3, 40, 64, 1000, 7, 8, 9, 384)]
+    ours = AdamW([{"params": parameters[:3], "weight_decay": 0.1}, {"params": parameters[3:]}], compiled=True)
+    with torch.compiler.set_stance("fail_on_recompile"):
+        for step in range(6):
+            set_learning_rate(ours, learning_rate_factor("linear", step, 5, warmup=0.4))  # ends with rate 0
+            for parameter in parameters:
+                parameter.grad = torch.randn_like(parameter)
+            ours.step()
+
+
+def test_a_missing_compiler_is_one_line(monkeypatch):
+    def broken(*_):
+        raise RuntimeError("InvalidCxxCompiler: No working C++ compiler found\nand much more")
+
+    monkeypatch.setattr(optimizer, "_compiled_updates", lambda: broken)
+    with pytest.raises(UserError, match=r"^torch.compile does not work here .*found\): install .*--compile out$"):
+        AdamW([torch.zeros(3)], compiled=True)
+
+
+# ---------------------------------------------------------------------------------------------- schedules
+
+
+def factors(kind, total, warmup=0.0, extra=0):
+    return [learning_rate_factor(kind, step, total, warmup) for step in range(total + extra)]
+
+
+def test_constant_is_one():
+    assert factors("constant", 5, warmup=0.4) == [1.0] * 5
+
+
+def test_linear_values():
+    assert factors("linear", 4, extra=2) == [1.0, 0.75, 0.5, 0.25, 0.0, 0.0]
+    assert factors("linear", 10, 0.3) == pytest.approx([1 / 4, 2 / 4, 3 / 4] + [k / 7 for k in (7, 6, 5, 4, 3, 2, 1)])
+    assert factors("linear", 4, 1.0) == [0.25, 0.5, 0.75, 1.0]
+    assert factors("linear", 1, 0.5) == [1.0]
+
+
+@pytest.mark.parametrize("total", [2, 3, 10, 97, 1000])
+@pytest.mark.parametrize("warmup", [0.0, 0.06, 0.1, 0.5])
+def test_linear_rises_to_one_at_its_peak_and_falls(total, warmup):
+    values, peak = factors("linear", total, warmup), round(warmup * total)
+    assert values[peak] == 1.0 == max(values)
+    assert min(values) > 0
+    assert values[0] == pytest.approx(1 / (peak + 1))
+    assert values[-1] == pytest.approx(1 / (total - peak))
+    assert np.allclose(np.diff(values[: peak + 1]), 1 / (peak + 1))
+    assert np.allclose(np.diff(values[peak:]), -1 / (total - peak))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [(("cosine", 0, 1), "cosine"), (("linear", -1, 4), "-1"), (("linear", 0, 0), "0 of 0"), (("linear", 0, 4, 2), "2")],
+)
+def test_schedule_refuses(arguments, word):
+    with pytest.raises(ValueError, match=word):
+        learning_rate_factor(*arguments)
+
+
+def test_each_group_scales_its_own_first_rate_and_resumes_it():
+    parameters = [torch.zeros(2), torch.zeros(2)]
+    ours = AdamW([{"params": parameters[:1]}, {"params": parameters[1:], "lr": 0.5}], lr=0.1)
+    for factor in (0.5, 1.0, 0.0, 0.25):
+        set_learning_rate(ours, factor)
+        assert [group["lr"] for group in ours.param_groups] == [0.1 * factor, 0.5 * factor]
+    again = AdamW([{"params": parameters[:1]}, {"params": parameters[1:]}])
+    again.load_state_dict(through_a_file(ours.state_dict()))
+    set_learning_rate(again, 1.0)
+    assert [group["lr"] for group in again.param_groups] == [0.1, 0.5]
