@@ -6,6 +6,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is imported;
 
 import pytest
 import tiny
+from sweeps import home, run, script  # noqa: F401  (fixtures)
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Tables, runner and report: what is missing runs and nothing else, and the figures shown are those of the runs.
+"""Tables, jobs and the runner: what is missing runs and nothing else, and a result says what was computed.
 
 Most tests replace the script by one that writes the files of a run at once; one runs the real script on a tiny model.
 """
@@ -16,118 +16,12 @@ from pathlib import Path
 
 import pytest
 import tiny
+from sweeps import TABLE, result_of, shown
 
 import experiments
 import jobs
-import options
-import report
 from files import UserError, sha256
-from hub import MINILM, SHA256
-from tables import TABLES, Row, Table
-
-TABLE = Table(
-    name="demo",
-    title="A demonstration",
-    source="Nobody, Table 1",
-    columns={"SST": "dev.sst.accuracy", "F1 of neutral": "dev.sst.f1.2", "STS": "dev.sts.pearson", "score": "score"},
-    flags={"epochs": 2, "batch_size": 4, "option": "finetune"},
-    rows=(
-        Row("plain", "Plain", {"lr": 1e-5}, paper={"SST": 0.511, "score": 0.752}, note="with a note"),
-        Row("clipped", "Clipped", {"clip": 0.1}, base="plain"),
-        Row("part", "Part", {"limit": "quora=14,sts=0.5", "dev_limit": "quora=9"}, paper={"STS": 0.4}),
-    ),
-)
-
-
-class Script:
-    """Stands in for multitask_classifier.py: notes its arguments and writes a run's files. `fail` maps a row name to an
-    exit code, `interrupt` is the number of calls after which it is interrupted."""
-
-    def __init__(self):
-        self.calls, self.fail, self.interrupt, self.accuracy = [], {}, None, {}
-
-    def __call__(self, arguments, log):
-        flags = options.check(options.parse(arguments[3:]))
-        folder = Path(flags.run_dir)
-        row = folder.parent.name
-        existed = (folder / "config.json").exists()
-        self.calls.append((row, flags, existed))
-        config = self.config(flags)
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "config.json").write_text(json.dumps(config))
-        (folder / "state.pt").write_text("half")
-        if len(self.calls) == self.interrupt:
-            raise KeyboardInterrupt
-        if row in self.fail:
-            log.write(b"epoch 1\rerror: out of memory\n")
-            log.flush()
-            return self.fail[row]
-        accuracy = self.accuracy.get(flags.seed, 0.5)
-        dev = {"sst": {"accuracy": accuracy, "f1": [0.1, 0.2, 0.3, 0.4, 0.5]}, "sts": {"pearson": 0.25}}
-        history = [{"epoch": e, "dev": dev, "score": accuracy + 0.1} for e in (1, 2)]
-        scores = {"score": accuracy + 0.1, "dev": dev, "epochs": 2, "train_seconds": 100.0, "eval_seconds": 20.0}
-        (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in history))
-        (folder / "scores.json").write_text(json.dumps(scores))
-        (folder / "model.safetensors").write_text("weights")
-        (folder / "bert").mkdir(exist_ok=True)
-        (folder / "bert" / "model.safetensors").write_text("weights")
-        return 0
-
-    @staticmethod
-    def config(flags):
-        files = [Path(flags.data_dir) / f"{name}-train.csv" for name in ("ids-sst", "quora", "sts")]
-        return {
-            "flags": options.to_saved(flags),
-            "model": {"name": flags.model, "source": "here", "sha256": sha256(Path(flags.model) / "model.safetensors")},
-            "data": {path.name: {"train": {"file": str(path), "rows": 20, "sha": "0"}} for path in files},
-            "versions": {"python": "3"},
-            "machine": {"device": "abacus", "threads": 2},
-        }
-
-    @property
-    def rows(self):
-        return [row for row, _, _ in self.calls]
-
-
-@pytest.fixture
-def home(monkeypatch, tmp_path):
-    """Runs, results and tables of this test alone."""
-    monkeypatch.setattr(jobs, "RUNS", tmp_path / "runs")
-    monkeypatch.setattr(jobs, "RESULTS", tmp_path / "results")
-    monkeypatch.setitem(TABLES, "demo", TABLE)
-    return tmp_path
-
-
-@pytest.fixture
-def script(home, monkeypatch):
-    fake = Script()
-    monkeypatch.setattr(experiments, "launch", fake)
-    return fake
-
-
-@pytest.fixture
-def run(home, tiny_model, tiny_data):
-    """`experiments.py run demo` with more arguments; returns the exit code."""
-    before = signal.getsignal(signal.SIGTERM)
-
-    def run_demo(*more, model=tiny_model, data=tiny_data):
-        jobs.checkpoint.cache_clear(), jobs.content.cache_clear()  # each call stands for a process of its own
-        return experiments.main(["run", "demo", "--model", str(model), "--data_dir", str(data), *more])
-
-    yield run_demo
-    signal.signal(signal.SIGTERM, before)
-
-
-def result_of(home, row, name="seed-11711"):
-    return tiny.read_json(home / "results" / "demo" / row / f"{name}.json")
-
-
-def shown(capsys):
-    assert experiments.main(["show", "demo"]) == 0
-    text = capsys.readouterr().out
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")]
-    return text, {row[0]: dict(zip(rows[0], row, strict=True)) for row in rows[2:]}
-
+from tables import TABLES, Row
 
 # ---------------------------------------------------------------------------------------------------- rows as data
 
@@ -387,81 +281,6 @@ def test_a_damaged_result_is_named(script, run, home, capsys):
     (home / "results/demo/plain/seed-11711.json").write_text('{"half')
     assert run("--only", "plain") == 1
     assert "seed-11711.json: not JSON" in capsys.readouterr().out
-
-
-# --------------------------------------------------------------------------------------------------------- showing
-
-
-def test_mean_and_deviation_by_hand(script, run, capsys):
-    script.accuracy = {11711: 0.40, 11712: 0.44, 11713: 0.54}
-    run("--seeds", "3", "--only", "plain")
-    run("--only", "clipped")
-    script.accuracy = {11711: 0.1}
-    run("--only", "plain", "--fraction", "0.5")
-    text, rows = shown(capsys)
-    # mean (0.40 + 0.44 + 0.54) / 3 = 0.46; squares 0.0036 + 0.0004 + 0.0064 = 0.0104, over 2 is 0.0052, root 0.0721
-    assert "| Plain " in text
-    lines = [line for line in text.splitlines() if line.startswith("| Plain ")]
-    whole, part = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-    assert whole == ["Plain", "0.460 ± 0.072 (0.511)", "0.300 ± 0.000", "0.250 ± 0.000", "0.560 ± 0.072 (0.752)",
-                     "1", "3", "2", "2.0"]  # fmt: skip
-    assert part == ["Plain", "0.100 (0.511)", "0.300", "0.250", "0.200 (0.752)", "0.5", "1", "2", "2.0"]
-    assert rows["Clipped"]["SST"] == "0.400"  # one seed has no deviation, and the paper no figure
-    assert rows["Part"] == {
-        "": "Part", "SST": "", "F1 of neutral": "", "STS": "open (0.400)", "score": "", "fraction": "", "seeds": "0",
-        "epochs": "", "minutes": "",
-    }  # fmt: skip
-    assert "Open: part." in text
-    assert "- Plain: with a note" in text
-    assert "Nobody, Table 1" in text
-    assert "abacus" in text
-    assert "Quora duplicate pairs" not in text
-
-
-def test_a_figure_on_part_of_a_dev_set_is_marked(script, run, capsys):
-    run()
-    _, rows = shown(capsys)
-    assert rows["Part"]["score"] == "0.600*"  # Quora, one of the three, was scored on 9 rows
-    assert rows["Part"]["STS"] == "0.250 (0.400)"
-    assert rows["Plain"]["score"] == "0.600 (0.752)"
-
-
-def test_models_and_data_are_not_averaged_together(script, run, home, tmp_path, capsys):
-    run("--seeds", "2", "--only", "plain")
-    path = home / "results/demo/plain/seed-11712.json"
-    result = tiny.read_json(path)
-    result["model"] = {"name": "minilm", "source": "a package", "sha256": SHA256[MINILM]}
-    path.write_text(json.dumps(result))
-    text, rows = shown(capsys)
-    assert [row["seeds"] for name, row in rows.items() if name.startswith("Plain")] == ["1", "1"]
-    assert {name.split(" [")[1].split(",")[0] for name in rows if name.startswith("Plain")} == {"tiny", "minilm"}
-    assert "Quora duplicate pairs" in text
-
-
-def test_pictures_are_drawn_where_asked(script, run, home, tmp_path, capsys):
-    assert experiments.main(["show", "demo"]) == 0
-    assert "drawn" not in capsys.readouterr().out  # nothing to draw yet
-    run("--seeds", "2")
-    assert experiments.main(["show", "demo", "--out", str(tmp_path / "pictures")]) == 0
-    for name in ("bars.png", "curves.png"):
-        assert (tmp_path / "pictures" / name).read_bytes().startswith(b"\x89PNG")
-
-
-def test_the_curves_are_means_by_epoch_of_trained_tasks(script, run, monkeypatch):
-    script.accuracy = {11711: 0.4, 11712: 0.6}
-    rows = (*TABLE.rows, Row("sst", "SST alone", {"tasks": "sst"}))
-    table = replace(TABLE, rows=rows)
-    monkeypatch.setitem(TABLES, "demo", table)
-    run("--seeds", "2")
-    lines = report.collect(table)
-    assert lines[0].history("dev.sst.accuracy") == {1: [0.4, 0.6], 2: [0.4, 0.6]}
-    panels = {panel.get_title(): panel for panel in report._curves(table, lines).axes}
-    assert len(panels["SST"].lines) == 4
-    assert len(panels["STS"].lines) == 3  # the row that trains SST alone has no STS curve
-    assert list(panels["SST"].lines[0].get_ydata()) == pytest.approx([0.5, 0.5])
-    bars = {panel.get_title(): panel for panel in report._bars(table, lines).axes}
-    widths = [bar.get_width() for bar in bars["SST"].patches]
-    assert widths == pytest.approx([0.5, 0.511, 0.5, 0.5, 0.5])  # ours, the paper's, and the rows it has not
 
 
 def test_list_names_every_row(capsys):

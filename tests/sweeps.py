@@ -1,0 +1,117 @@
+"""What the tests of experiments.py and report.py share: a small table, and a stand-in for the main script."""
+
+import json
+import signal
+from pathlib import Path
+
+import pytest
+import tiny
+
+import experiments
+import jobs
+import options
+from files import sha256
+from tables import TABLES, Row, Table
+
+TABLE = Table(
+    name="demo",
+    title="A demonstration",
+    source="Nobody, Table 1",
+    columns={"SST": "dev.sst.accuracy", "F1 of neutral": "dev.sst.f1.2", "STS": "dev.sts.pearson", "score": "score"},
+    flags={"epochs": 2, "batch_size": 4, "option": "finetune"},
+    rows=(
+        Row("plain", "Plain", {"lr": 1e-5}, paper={"SST": 0.511, "score": 0.752}, note="with a note"),
+        Row("clipped", "Clipped", {"clip": 0.1}, base="plain"),
+        Row("part", "Part", {"limit": "quora=14,sts=0.5", "dev_limit": "quora=9"}, paper={"STS": 0.4}),
+    ),
+)
+
+
+class Script:
+    """Stands in for multitask_classifier.py: notes its arguments and writes a run's files. `fail` maps a row name to an
+    exit code, `interrupt` is the number of calls after which it is interrupted."""
+
+    def __init__(self):
+        self.calls, self.fail, self.interrupt, self.accuracy = [], {}, None, {}
+
+    def __call__(self, arguments, log):
+        flags = options.check(options.parse(arguments[3:]))
+        folder = Path(flags.run_dir)
+        row = folder.parent.name
+        existed = (folder / "config.json").exists()
+        self.calls.append((row, flags, existed))
+        config = self.config(flags)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "config.json").write_text(json.dumps(config))
+        (folder / "state.pt").write_text("half")
+        if len(self.calls) == self.interrupt:
+            raise KeyboardInterrupt
+        if row in self.fail:
+            log.write(b"epoch 1\rerror: out of memory\n")
+            log.flush()
+            return self.fail[row]
+        accuracy = self.accuracy.get(flags.seed, 0.5)
+        dev = {"sst": {"accuracy": accuracy, "f1": [0.1, 0.2, 0.3, 0.4, 0.5]}, "sts": {"pearson": 0.25}}
+        history = [{"epoch": e, "dev": dev, "score": accuracy + 0.1} for e in (1, 2)]
+        scores = {"score": accuracy + 0.1, "dev": dev, "epochs": 2, "train_seconds": 100.0, "eval_seconds": 20.0}
+        (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in history))
+        (folder / "scores.json").write_text(json.dumps(scores))
+        (folder / "model.safetensors").write_text("weights")
+        (folder / "bert").mkdir(exist_ok=True)
+        (folder / "bert" / "model.safetensors").write_text("weights")
+        return 0
+
+    @staticmethod
+    def config(flags):
+        files = [Path(flags.data_dir) / f"{name}-train.csv" for name in ("ids-sst", "quora", "sts")]
+        return {
+            "flags": options.to_saved(flags),
+            "model": {"name": flags.model, "source": "here", "sha256": sha256(Path(flags.model) / "model.safetensors")},
+            "data": {path.name: {"train": {"file": str(path), "rows": 20, "sha": "0"}} for path in files},
+            "versions": {"python": "3"},
+            "machine": {"device": "abacus", "threads": 2},
+        }
+
+    @property
+    def rows(self):
+        return [row for row, _, _ in self.calls]
+
+
+@pytest.fixture
+def home(monkeypatch, tmp_path):
+    """Runs, results and tables of this test alone."""
+    monkeypatch.setattr(jobs, "RUNS", tmp_path / "runs")
+    monkeypatch.setattr(jobs, "RESULTS", tmp_path / "results")
+    monkeypatch.setitem(TABLES, "demo", TABLE)
+    return tmp_path
+
+
+@pytest.fixture
+def script(home, monkeypatch):
+    fake = Script()
+    monkeypatch.setattr(experiments, "launch", fake)
+    return fake
+
+
+@pytest.fixture
+def run(home, tiny_model, tiny_data):
+    """`experiments.py run demo` with more arguments; returns the exit code."""
+    before = signal.getsignal(signal.SIGTERM)
+
+    def run_demo(*more, model=tiny_model, data=tiny_data):
+        jobs.checkpoint.cache_clear(), jobs.content.cache_clear()  # each call stands for a process of its own
+        return experiments.main(["run", "demo", "--model", str(model), "--data_dir", str(data), *more])
+
+    yield run_demo
+    signal.signal(signal.SIGTERM, before)
+
+
+def result_of(home, row, name="seed-11711"):
+    return tiny.read_json(home / "results" / "demo" / row / f"{name}.json")
+
+
+def shown(capsys):
+    assert experiments.main(["show", "demo"]) == 0
+    text = capsys.readouterr().out
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")]
+    return text, {row[0]: dict(zip(rows[0], row, strict=True)) for row in rows[2:]}
