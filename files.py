@@ -8,6 +8,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+UNFINISHED = ".part"  # how the name of a file ends that is still being written
+
 
 class UserError(Exception):
     """Something the user can mend: one line that says what is wrong, where, and what to do. The command line prints
@@ -31,7 +33,7 @@ def written_whole(path):
     path = Path(path)
     if path.exists() and not path.is_file():  # a file would take the place of /dev/null
         raise UserError(f"{path}: not an ordinary file, so it is not replaced by one; choose another name")
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=UNFINISHED)
     os.close(handle)
     try:
         os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes private files; these are ordinary ones
@@ -42,6 +44,12 @@ def written_whole(path):
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
+
+
+def remove_unfinished(folder):
+    """Delete what a killed process left half-written in `folder` and below."""
+    for path in Path(folder).rglob(f".*{UNFINISHED}"):
+        path.unlink()
 
 
 def _umask():

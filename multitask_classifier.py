@@ -33,7 +33,7 @@ import evaluation
 from bert import BertModel
 from course import CoursePredictions
 from datasets import TASKS, Sequences, Tokenizer, data_folder, fingerprint, read, subset
-from files import sha256, write_json, written_whole
+from files import UNFINISHED, remove_unfinished, sha256, write_json, written_whole
 from heads import make_head
 from hub import resolve
 from memory import keep_freed_memory
@@ -163,10 +163,12 @@ def open_folder(options):
     folder = Path(options.resume if isinstance(options.resume, str) else options.run_dir)
     config = folder / "config.json"
     if options.resume and config.is_file():
-        return folder, _saved_config(config)
+        saved = _saved_config(config)
+        remove_unfinished(folder)
+        return folder, saved
     if isinstance(options.resume, str):
         raise UserError(f"--resume {folder}: no config.json there, so no run to continue")
-    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+    if folder.is_file() or (folder.is_dir() and any(path.suffix != UNFINISHED for path in folder.iterdir())):
         raise UserError(f"{folder} exists: choose another --run_dir, or continue that run with --resume")
     return folder, None
 

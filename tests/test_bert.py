@@ -64,6 +64,11 @@ def test_outputs_and_gradients_equal_transformers(tmp_path, lengths, attention, 
 
     weighted_sum(out, mask).backward()
     weighted_sum({k: expected[k] for k in out}, mask).backward()
+    compare_gradients(ours, theirs)
+
+
+def compare_gradients(ours, theirs):
+    """Each parameter's gradient within 3e-5 of the largest of that parameter's reference."""
     reference = dict(theirs.named_parameters())
     for name, parameter in ours.named_parameters():
         grad = reference[to_hugging_face(name)].grad
@@ -78,7 +83,7 @@ def _with_attention(model, kind):
     return other
 
 
-def test_real_weights_equal_transformers_on_real_sentences_and_pairs():
+def test_real_weights_equal_transformers_on_real_sentences_and_pairs(device):
     folder = Path(__file__).parents[2] / "shared" / "data" / "cs224n"
     if not folder.is_dir():
         pytest.skip("the real data folder ../shared is absent")
@@ -86,8 +91,8 @@ def test_real_weights_equal_transformers_on_real_sentences_and_pairs():
         found = hub.find_checkpoint("minilm")
     except UserError as error:
         pytest.skip(str(error))
-    ours = BertModel.from_pretrained(found.folder)
-    theirs = transformers.BertModel.from_pretrained(found.folder, attn_implementation="eager").eval()
+    ours = BertModel.from_pretrained(found.folder).to(device)
+    theirs = transformers.BertModel.from_pretrained(found.folder, attn_implementation="eager").eval().to(device)
     tokenizer = Tokenizer.from_folder(found.folder)
     for name in ("sst", "quora"):
         task = TASKS[name]
@@ -96,22 +101,27 @@ def test_real_weights_equal_transformers_on_real_sentences_and_pairs():
         mask = torch.arange(int(sequences.lengths.max())) < torch.from_numpy(sequences.lengths)[:, None]
         ids, types = torch.zeros_like(mask, dtype=torch.long), torch.zeros_like(mask, dtype=torch.long)
         ids[mask], types[mask] = torch.from_numpy(sequences.ids).long(), torch.from_numpy(sequences.types).long()
-        with torch.no_grad():
-            out = ours(ids, mask, types)
-            expected = theirs(input_ids=ids, attention_mask=mask.long(), token_type_ids=types)
+        ids, mask, types = ids.to(device), mask.to(device), types.to(device)
+        out = ours(ids, mask, types)
+        expected = theirs(input_ids=ids, attention_mask=mask.long(), token_type_ids=types)
         assert len(set(sequences.lengths)) > 10
         assert (out["last_hidden_state"] - expected.last_hidden_state)[mask].abs().max() < 1e-5
         assert (out["pooler_output"] - expected.pooler_output).abs().max() < 1e-5
+        ours.zero_grad()
+        theirs.zero_grad()
+        weighted_sum(out, mask).backward()
+        weighted_sum({k: expected[k] for k in out}, mask).backward()
+        compare_gradients(ours, theirs)
 
 
-def test_attention_equals_a_loop_over_sequences_heads_and_tokens():
+def test_attention_equals_a_loop_over_sequences_heads_and_tokens(device):
     """softmax(q . k / sqrt(D)) v, spelled out in numpy in float64, one query at a time."""
     config = tiny_config()
     attention = noisy(BertSelfAttention(config)).double().eval()
     lengths = [5, 2, 8]
     packing = Packing(lengths)
     x = torch.randn(sum(lengths), config.hidden_size, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    out = attention(x, packing).detach().numpy()
+    out = copy.deepcopy(attention).to(device)(x.to(device), Packing(lengths, device)).detach().cpu().numpy()
 
     def dense(layer, row):
         return layer.weight.detach().numpy() @ row + layer.bias.detach().numpy()
@@ -129,7 +139,7 @@ def test_attention_equals_a_loop_over_sequences_heads_and_tokens():
             assert np.abs(out[token, part] - mixed).max() < 1e-12
 
 
-def test_layer_equals_torchs_encoder_layer():
+def test_layer_equals_torchs_encoder_layer(device):
     """torch.nn.TransformerEncoderLayer with the same weights (it stacks q, k, v), one sequence at a time."""
     config = tiny_config()
     layer = noisy(BertLayer(config)).double().eval()
@@ -153,10 +163,11 @@ def test_layer_equals_torchs_encoder_layer():
     theirs.linear2.load_state_dict(layer.out_dense.state_dict())
     theirs.norm2.load_state_dict(layer.out_layer_norm.state_dict())
     x = torch.randn(1, 9, config.hidden_size, dtype=torch.float64)
-    assert (layer(x[0], Packing([9])) - theirs(x)[0]).abs().max() < 1e-12
+    out = layer.to(device)(x[0].to(device), Packing([9], device)).cpu()
+    assert (out - theirs(x)[0]).abs().max() < 1e-12
 
 
-def test_embedding_by_hand():
+def test_embedding_by_hand(device):
     model = noisy(BertModel(tiny_config())).double().eval()
     ids, positions, types = torch.tensor([5, 9, 5]), torch.tensor([0, 1, 0]), torch.tensor([0, 1, 1])
     total = torch.stack(
@@ -168,39 +179,39 @@ def test_embedding_by_hand():
     centred = total - total.mean(-1, keepdim=True)
     normal = centred / (centred.pow(2).mean(-1, keepdim=True) + model.config.layer_norm_eps).sqrt()
     expected = normal * model.embed_layer_norm.weight + model.embed_layer_norm.bias
-    assert (model.embed(ids, positions, types) - expected).abs().max() < 1e-12
+    out = copy.deepcopy(model).to(device).embed(ids.to(device), positions.to(device), types.to(device))
+    assert (out.cpu() - expected).abs().max() < 1e-12
 
 
-def test_gelu_is_the_exact_one():
+def test_gelu_is_the_exact_one(device):
     """x Phi(x); the tanh approximation differs by up to 5e-4."""
     config = tiny_config()
-    layer = noisy(BertLayer(config)).double().eval()
-    x = torch.randn(6, config.hidden_size, dtype=torch.float64)
+    layer = noisy(BertLayer(config)).double().eval().to(device)
+    x = torch.randn(6, config.hidden_size, dtype=torch.float64).to(device)
+    packing = Packing([6], device)
     with torch.no_grad():
-        attended = layer.attention_layer_norm(x + layer.attention_dense(layer.self_attention(x, Packing([6]))))
+        attended = layer.attention_layer_norm(x + layer.attention_dense(layer.self_attention(x, packing)))
         z = layer.interm_dense(attended)
         inner = z * 0.5 * (1 + torch.erf(z / math.sqrt(2)))
         expected = layer.out_layer_norm(attended + layer.out_dense(inner))
-        assert (layer(x, Packing([6])) - expected).abs().max() < 1e-12
+        assert (layer(x, packing) - expected).abs().max() < 1e-12
 
 
 @pytest.mark.parametrize("attention", ["plain", "fused"])
-def test_snapshots(attention):
+def test_snapshots(attention, device):
     """Outputs of attention, layer, embedding and model on fixed weights and inputs (tests/golden/make_golden.py)."""
-    golden = torch.load(GOLDEN, weights_only=True)
-    model = BertModel(tiny_config(), attention=attention).eval()
+    golden = torch.load(GOLDEN, weights_only=True, map_location=device)
+    model = BertModel(tiny_config(), attention=attention).eval().to(device)
     model.load_state_dict(golden["weights"])
-    ids, mask, types = golden["ids"], golden["mask"], golden["types"]
-    lengths = mask.sum(1).tolist()
-    packing = Packing(lengths)
-    x, layer = golden["x"], model.bert_layers[0]
+    ids, mask, types, x = (golden[name] for name in ("ids", "mask", "types", "x"))
+    packing, layer = Packing(mask.sum(1).tolist(), device), model.bert_layers[0]
     with torch.no_grad():
-        assert (layer.self_attention(x, packing) - golden["attention"]).abs().max() < 2e-6
-        assert (layer(x, packing) - golden["layer"]).abs().max() < 5e-6
         out = model(ids, mask, types)
-        assert (model.embed(ids[0], torch.arange(ids.shape[1]), types[0]) - golden["embedding"]).abs().max() < 2e-6
-    assert (out["last_hidden_state"] - golden["last_hidden_state"]).abs().max() < 5e-6
-    assert (out["pooler_output"] - golden["pooler_output"]).abs().max() < 5e-6
+        out["attention"] = layer.self_attention(x, packing)
+        out["layer"] = layer(x, packing)
+        out["embedding"] = model.embed(ids[0], torch.arange(ids.shape[1], device=device), types[0])
+    for name, value in out.items():
+        assert (value - golden[name]).abs().max() < 5e-6, name
 
 
 def test_result_does_not_depend_on_padding_or_company(device):
@@ -218,17 +229,18 @@ def test_result_does_not_depend_on_padding_or_company(device):
         assert (alone["last_hidden_state"][0] - out["last_hidden_state"][row, :length]).abs().max() < 5e-6
 
 
-def test_position_is_the_column_even_with_holes_in_the_mask():
-    model = noisy(BertModel(tiny_config())).eval()
-    ids = torch.tensor([[5, 6, 7, 8]])
-    holed = model(ids, torch.tensor([[1, 0, 1, 1]]))["last_hidden_state"][0, [0, 2, 3]]
-    hidden = model.embed(torch.tensor([5, 7, 8]), torch.tensor([0, 2, 3]), torch.zeros(3, dtype=torch.long))
-    assert (holed - model.encode(hidden, Packing([3]))).abs().max() < 1e-6
+def test_position_is_the_column_even_with_holes_in_the_mask(device):
+    model = noisy(BertModel(tiny_config())).eval().to(device)
+    ids = torch.tensor([[5, 6, 7, 8]], device=device)
+    holed = model(ids, torch.tensor([[1, 0, 1, 1]], device=device))["last_hidden_state"][0, [0, 2, 3]]
+    kept = torch.tensor([0, 2, 3], device=device)
+    hidden = model.embed(ids[0, kept], kept, torch.zeros_like(kept))
+    assert (holed - model.encode(hidden, Packing([3], device))).abs().max() < 1e-6
 
 
-def test_defaults_are_no_pads_and_type_0():
-    model = noisy(BertModel(tiny_config())).eval()
-    ids, _, _ = random_batch(lengths=(4, 4))
+def test_defaults_are_no_pads_and_type_0(device):
+    model = noisy(BertModel(tiny_config())).eval().to(device)
+    ids = random_batch(lengths=(4, 4))[0].to(device)
     out = model(ids)
     same = model(ids, torch.ones_like(ids), torch.zeros_like(ids))
     other = model(ids, torch.ones_like(ids), torch.ones_like(ids))
@@ -269,10 +281,10 @@ def test_fused_attention_with_dropout_is_equal_in_mean(device):
 
 
 @pytest.mark.parametrize("where", ["embed_dropout", "attention_dropout", "out_dropout", "dropout"])
-def test_each_dropout_is_alive_and_only_in_training(where):
+def test_each_dropout_is_alive_and_only_in_training(where, device):
     rates = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-    model = noisy(BertModel(tiny_config(**rates))).train()
-    ids, mask, types = random_batch()
+    model = noisy(BertModel(tiny_config(**rates))).train().to(device)
+    ids, mask, types = (t.to(device) for t in random_batch())
     still = model(ids, mask, types)["pooler_output"]
     assert torch.equal(still, model(ids, mask, types)["pooler_output"])
     for name, module in model.named_modules():
@@ -282,10 +294,10 @@ def test_each_dropout_is_alive_and_only_in_training(where):
     assert torch.equal(still, model.eval()(ids, mask, types)["pooler_output"])
 
 
-def test_masked_lm_equals_transformers(tmp_path):
-    theirs = random_theirs(tmp_path, model_class=transformers.BertForMaskedLM)
-    ours = BertForMaskedLM.from_pretrained(tmp_path)
-    ids, mask, types = random_batch()
+def test_masked_lm_equals_transformers(tmp_path, device):
+    theirs = random_theirs(tmp_path, model_class=transformers.BertForMaskedLM).to(device)
+    ours = BertForMaskedLM.from_pretrained(tmp_path).to(device)
+    ids, mask, types = (t.to(device) for t in random_batch())
     real = mask.bool()
     labels = torch.where(real, ids, -100)
     logits = ours(ids, mask, types)["logits"]
