@@ -1,6 +1,6 @@
 """Write the sentence-pair half of `data/sample`: Quora and STS in the course's layout, QQP, RTE and MNLI in GLUE's.
 
-Every sentence was written by hand for this project and stands in `data/scenes/*.txt`, grouped into scenes (a topic, a
+Every sentence was written by hand for this project and stands in `data/sample_text/pairs-*.txt`, grouped into scenes (a topic, a
 picture, a premise); no sentence is filled into a template. A scene belongs to one split, in all tasks. This script
 only pairs the sentences of a scene up:
 
@@ -33,9 +33,9 @@ MNLI_LABELS = {"e": "entailment", "n": "neutral", "c": "contradiction"}
 
 
 def read_scenes(name):
-    """`data/scenes/{name}.txt` as {split: {topic: [line, ...]}}. Raises ValueError where a topic appears twice."""
+    """`data/sample_text/pairs-{name}.txt` as {split: {topic: [line, ...]}}. Raises ValueError where a topic appears twice."""
     scenes, topics = {}, set()
-    for line in (DATA / "scenes" / f"{name}.txt").read_text(encoding="utf-8").splitlines():
+    for line in (DATA / "sample_text" / f"pairs-{name}.txt").read_text(encoding="utf-8").splitlines():
         if line.startswith("["):
             split, topic = line[1:].split("] ")
             if topic in topics:

@@ -188,8 +188,8 @@ def test_topics_belong_to_one_split(maker, tmp_path, monkeypatch):
         splits = maker.read_scenes(name)
         topics = [topic for topics in splits.values() for topic in topics]
         assert len(topics) == len(set(topics))
-    (tmp_path / "scenes").mkdir()
-    (tmp_path / "scenes" / "twice.txt").write_text("[train] bees\nBees hum.\n[dev] bees\nBees sting.\n")
+    (tmp_path / "sample_text").mkdir()
+    (tmp_path / "sample_text" / "pairs-twice.txt").write_text("[train] bees\nBees hum.\n[dev] bees\nBees sting.\n")
     monkeypatch.setattr(maker, "DATA", tmp_path)
     with pytest.raises(ValueError, match="bees"):
         maker.read_scenes("twice")
