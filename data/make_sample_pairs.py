@@ -1,8 +1,8 @@
 """Write the sentence-pair half of `data/sample`: Quora and STS in the course's layout, QQP, RTE and MNLI in GLUE's.
 
-Every sentence was written by hand for this project and stands in `data/sample_text/pairs-*.txt`, grouped into scenes (a topic, a
-picture, a premise); no sentence is filled into a template. A scene belongs to one split, in all tasks. This script
-only pairs the sentences of a scene up:
+Every sentence was written by hand for this project and stands in `data/sample_text/pairs-*.txt`, grouped into scenes
+(a topic, a picture, a premise); no sentence is filled into a template. A scene belongs to one split, in all tasks.
+This script only pairs the sentences of a scene up:
 
     questions.txt   two wordings of one line are duplicates; two lines of one topic are hard negatives (they share
                     words), questions of two topics easy ones. The pairs of a topic are dealt out to Quora and QQP.
@@ -33,7 +33,7 @@ MNLI_LABELS = {"e": "entailment", "n": "neutral", "c": "contradiction"}
 
 
 def read_scenes(name):
-    """`data/sample_text/pairs-{name}.txt` as {split: {topic: [line, ...]}}. Raises ValueError where a topic appears twice."""
+    """`pairs-{name}.txt` as {split: {topic: [line, ...]}}. Raises ValueError where a topic appears twice."""
     scenes, topics = {}, set()
     for line in (DATA / "sample_text" / f"pairs-{name}.txt").read_text(encoding="utf-8").splitlines():
         if line.startswith("["):
