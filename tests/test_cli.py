@@ -174,6 +174,16 @@ def test_single_task_files_have_the_course_s_second_name(run, tmp_path, task, op
         assert one.startswith(b"id \t Predicted_Sentiment \n")
 
 
+def test_the_last_weights_are_kept_beside_the_best(finished):
+    folder, _ = finished
+    last, best = (load_file(folder / name) for name in ("last.safetensors", "model.safetensors"))
+    state = torch.load(folder / "state.pt", weights_only=True)["model"]
+    assert last.keys() == best.keys() == state.keys()
+    assert all(torch.equal(last[name], state[name]) for name in state)
+    assert tiny.read_json(folder / "scores.json")["best_epoch"] == 1  # of 2, so that the two differ
+    assert not torch.equal(last["heads.sst.linear.weight"], best["heads.sst.linear.weight"])
+
+
 def test_explicit_data_and_output_files_are_used(run, tmp_path, tiny_data):
     other = tiny.make_data(tmp_path / "other", seed=1)
     flags, outs = [], {}

@@ -58,6 +58,10 @@ def test_the_readmes_map_lists_every_file_with_about_its_length():
     rows = re.findall(r"^\| \[(\w+\.py)\]\(\1\) \| (\d+) \|", (ROOT / "README.md").read_text(encoding="utf-8"), re.M)
     listed = {name: int(count) for name, count in rows}
     assert listed.keys() == {path.name for path in FILES.values()}
+    above = set()
+    for name in listed:
+        assert imports(ROOT / name) <= above, f"{name} imports a file below it in the README's map"
+        above.add(name.removesuffix(".py"))
     for name, count in listed.items():
         actual = len((ROOT / name).read_text(encoding="utf-8").splitlines())
         assert abs(count - actual) <= 10 + actual / 10, f"{name} has {actual} lines, the README says {count}"

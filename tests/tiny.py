@@ -196,7 +196,7 @@ class Trace:
     losses: list  # [{task: loss}]
     rates: list  # [learning rate]
     norms: list  # [norm of the gradient that the update used]
-    trunk_passes: list  # [calls of encode_packed in training mode]
+    trunk_passes: list  # [calls of encode_packed with the whole model in training mode]
 
 
 def trace(trainer):
@@ -222,7 +222,7 @@ def trace(trainer):
     encode_packed, step = model.bert.encode_packed, trainer.optimizer.step
 
     def watch_trunk(tokens):
-        passes.append(model.training)
+        passes.append(all(module.training for module in model.modules()))
         return encode_packed(tokens)
 
     def watch_step(*args):
