@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import Dataset
 
 import hub
-from datasets import TASKS, Sequences, Tokenizer, data_folder, read
+from datasets import TASKS, Sequences, Tokenizer, data_folder, places_kept, read
 
 
 def load_multitask_data(sst_file, para_file, sts_file, split="train"):
@@ -112,34 +112,42 @@ class CoursePredictions:
 
     def predict_sentiment(self, input_ids, attention_mask):
         """-> SST logits [B, 5]."""
-        return self._logits("sst", _rows_of_tokens(input_ids, attention_mask))
+        rows = [(ids, np.zeros_like(ids)) for ids in _without_pads(input_ids, attention_mask)]
+        return self(_sequences("sst", rows))["sst"]
 
     def predict_paraphrase(self, input_ids_1, attention_mask_1, input_ids_2, attention_mask_2):
         """-> logits [B, 1]: a paraphrase where sigmoid(logit) > 0.5."""
-        return self._logits("quora", *_pairs_of_tokens(input_ids_1, attention_mask_1, input_ids_2, attention_mask_2))
+        return self._pair_logits("quora", input_ids_1, attention_mask_1, input_ids_2, attention_mask_2)
 
     def predict_similarity(self, input_ids_1, attention_mask_1, input_ids_2, attention_mask_2):
         """-> predicted scores [B], whatever the head."""
-        logits = self._logits("sts", *_pairs_of_tokens(input_ids_1, attention_mask_1, input_ids_2, attention_mask_2))
+        logits = self._pair_logits("sts", input_ids_1, attention_mask_1, input_ids_2, attention_mask_2)
         return self.heads["sts"].predict(logits)
 
-    def _logits(self, task, rows, type_1_from=None):
-        """rows: B lists of token ids; type_1_from: where each row's second sentence begins (None: it has none)."""
-        offsets = np.concatenate([[0], np.cumsum([len(row) for row in rows])])
-        types = np.zeros(offsets[-1], np.uint8)
-        for row, begin in enumerate(type_1_from or []):
-            types[offsets[row] + begin : offsets[row + 1]] = 1
-        return self({task: Sequences(np.concatenate(rows), types, offsets)})[task]
+    def _pair_logits(self, task, ids_1, mask_1, ids_2, mask_2):
+        limit = self.bert.config.max_position_embeddings
+        pairs = zip(_without_pads(ids_1, mask_1), _without_pads(ids_2, mask_2), strict=True)
+        return self(_sequences(task, [_fused(a, b, limit) for a, b in pairs]))[task]
 
 
-def _rows_of_tokens(ids, mask):
+def _without_pads(ids, mask):
     return [row[keep] for row, keep in zip(ids.cpu().numpy(), mask.bool().cpu().numpy(), strict=True)]
 
 
-def _pairs_of_tokens(ids_1, mask_1, ids_2, mask_2):
-    """[CLS] A [SEP] and [CLS] B [SEP] -> [CLS] A [SEP] B [SEP], with no pads in the middle, and where B begins."""
-    first, second = _rows_of_tokens(ids_1, mask_1), _rows_of_tokens(ids_2, mask_2)
-    return [np.concatenate([a, b[1:]]) for a, b in zip(first, second, strict=True)], [len(a) for a in first]
+def _fused(a, b, limit):
+    """[CLS] A [SEP] and [CLS] B [SEP] -> the ids and token types of [CLS] A [SEP] B [SEP]: no pads in the middle, and
+    of at most `limit` tokens, cut as the tokenizer cuts."""
+    ids = np.concatenate([a, b[1:]])
+    types = np.repeat([0, 1], [len(a), len(b) - 1])
+    kept = places_kept(len(ids), len(b) - 1, limit) if len(ids) > limit else slice(None)
+    return ids[kept], types[kept]
+
+
+def _sequences(task, rows):
+    """[(ids, token types)] -> {task: Sequences}, what the model reads."""
+    ids, types = zip(*rows, strict=True)
+    offsets = np.concatenate([[0], np.cumsum([len(row) for row in ids])])
+    return {task: Sequences(np.concatenate(ids), np.concatenate(types), offsets)}
 
 
 @functools.cache

@@ -362,7 +362,7 @@ class Tokenizer:
         too_long = [row for row, tokens in enumerate(ids) if len(tokens) > max_length]
         for row in too_long:
             # Cut here and not by the Rust side, which would also build every overflowing piece of two long texts.
-            kept = _kept(len(ids[row]), sum(types[row]), max_length)
+            kept = places_kept(len(ids[row]), sum(types[row]), max_length)
             ids[row] = [ids[row][i] for i in kept]
             types[row] = [types[row][i] for i in kept]
         offsets = _offsets([len(tokens) for tokens in ids])
@@ -374,7 +374,7 @@ class Tokenizer:
         )
 
 
-def _kept(length, of_type_1, max_length):
+def places_kept(length, of_type_1, max_length):
     """Places that stay of [CLS] A [SEP], or of [CLS] A [SEP] B [SEP] with B [SEP] of token type 1.
 
     Taking tokens one by one from the longer of A and B leaves the shorter one whole up to half the room; an odd token

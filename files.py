@@ -41,6 +41,9 @@ def written_whole(path):
         with open(temporary, "rb") as f:
             os.fsync(f.fileno())
         os.replace(temporary, path)
+    except OSError as error:
+        error.filename = str(path)  # what the user asked for: a full disk names no file, a rename names two
+        raise
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)

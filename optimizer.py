@@ -20,31 +20,33 @@ CHUNK = 1 << 20  # floats; parameter, gradient, both moments and a scratch of 4 
 BATCH = 8  # tensors a compiled call updates: calling costs more than updating a bias, compiling grows with it
 
 
-def update_(parameter, gradient, m, v, step_size, keep, beta1, beta2, eps):
+def update_(parameter, gradient, m, v, step_size, decay, beta1, beta2, eps):
     """One AdamW step on one tensor, in place. The tensors share a shape; the rest are plain numbers.
 
         m <- beta1 m + (1 - beta1) g          running mean of the gradient
         v <- beta2 v + (1 - beta2) g^2        running mean of its square
         p <- p - alpha_t m / (sqrt(v) + eps)  alpha_t is `step_size`, eps stands outside the bias correction
-        p <- p - lr weight_decay p            the decay last; `keep` is 1 - lr weight_decay
+        p <- p - lr weight_decay p            the decay last; `decay` is lr weight_decay
 
     In Loshchilov and Hutter's Algorithm 2, line 12, both terms are taken from the old p; here the decay sees the new
-    one, as in the course's reference. `step_size_and_keep` computes the two numbers.
+    one, as in the course's reference. `step_size_and_decay` computes the two numbers.
     """
     m.lerp_(gradient, 1 - beta1)
     v.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
     parameter.addcdiv_(m, v.sqrt().add_(eps), value=-step_size)
-    if keep != 1:
-        parameter.mul_(keep)
+    if decay:
+        # Not p.mul_(1 - decay): near 1 a float32 has steps of 6e-8, and the usual decays are about 1e-7.
+        parameter.add_(parameter, alpha=-decay)
 
 
-def compiled_updates_(tensors, step_size, keep, beta1, beta2, eps):
+def compiled_updates_(tensors, step_size, decay, beta1, beta2, eps):
     """`update_` on a list of (parameter, gradient, m, v), written as the equations are: the compiler makes one pass.
-    `step_size` and `keep` are tensors of shape []; as plain numbers they would be compiled in, again at every step."""
+    `step_size` and `decay` are tensors of shape []; as plain numbers they would be compiled in, again at every step."""
     for parameter, gradient, m, v in tensors:
         m.copy_(beta1 * m + (1 - beta1) * gradient)
         v.copy_(beta2 * v + (1 - beta2) * gradient * gradient)
-        parameter.copy_((parameter - step_size * m / (v.sqrt() + eps)) * keep)
+        stepped = parameter - step_size * m / (v.sqrt() + eps)
+        parameter.copy_(stepped - decay * stepped)
 
 
 @functools.cache
@@ -52,13 +54,13 @@ def _compiled_updates():
     return torch.compile(compiled_updates_)  # one for all optimizers, made when first wanted
 
 
-def step_size_and_keep(step, lr, betas, weight_decay, correct_bias):
+def step_size_and_decay(step, lr, betas, weight_decay, correct_bias):
     """alpha_t = lr sqrt(1 - beta2^t) / (1 - beta1^t) at step t = 1, 2, ... (lr itself without the bias correction),
-    and the share 1 - lr weight_decay of itself that a parameter keeps."""
+    and the share lr weight_decay of itself that a parameter loses."""
     step_size = lr
     if correct_bias:
         step_size *= math.sqrt(1 - betas[1] ** step) / (1 - betas[0] ** step)
-    return step_size, 1 - lr * weight_decay
+    return step_size, lr * weight_decay
 
 
 class AdamW(torch.optim.Optimizer):
@@ -113,7 +115,7 @@ class AdamW(torch.optim.Optimizer):
         update = self._update_compiled if self.compiled else self._update_plain
         for group in self.param_groups:
             for (step, _, _), tensors in self._tensors_by_step(group).items():
-                numbers = step_size_and_keep(
+                numbers = step_size_and_decay(
                     step, group["lr"], group["betas"], group["weight_decay"], group["correct_bias"]
                 )
                 update(tensors, *numbers, *group["betas"], group["eps"])
@@ -150,7 +152,7 @@ class AdamW(torch.optim.Optimizer):
                 update_(*four, *numbers)
 
     @staticmethod
-    def _update_compiled(tensors, step_size, keep, beta1, beta2, eps):
+    def _update_compiled(tensors, step_size, decay, beta1, beta2, eps):
         """Compiled once for BATCH vectors of any length from 2 up: tensors go in as vectors, and scratch fills up the
         last batch. The odd single number or strided tensor goes the plain way."""
         vectors = []
@@ -158,14 +160,14 @@ class AdamW(torch.optim.Optimizer):
             if four[0].numel() > 1 and _contiguous(four):
                 vectors.append([tensor.view(-1) for tensor in four])
             else:
-                update_(*four, step_size, keep, beta1, beta2, eps)
+                update_(*four, step_size, decay, beta1, beta2, eps)
         if not vectors:
             return
         while len(vectors) % BATCH:
             vectors.append([tensors[0][0].new_zeros(2) for _ in range(4)])
-        step_size, keep = (torch.tensor(number, dtype=torch.float64) for number in (step_size, keep))
+        step_size, decay = (torch.tensor(number, dtype=torch.float64) for number in (step_size, decay))
         for start in range(0, len(vectors), BATCH):
-            _compiled_updates()(vectors[start : start + BATCH], step_size, keep, beta1, beta2, eps)
+            _compiled_updates()(vectors[start : start + BATCH], step_size, decay, beta1, beta2, eps)
 
     @torch.no_grad()
     def _compile(self):

@@ -13,15 +13,18 @@ from torch.utils.data import DataLoader
 import course
 import datasets
 import hub
+from bert import BertModel
 from datasets import (
     TASKS,
     SentenceClassificationDataset,
     SentenceClassificationTestDataset,
     SentencePairDataset,
     SentencePairTestDataset,
+    Tokenizer,
     load_multitask_data,
     load_multitask_test_data,
 )
+from multitask_classifier import MultitaskBERT
 
 ROOT = Path(datasets.__file__).parent
 WORDS = ["bad", "dull", "plain", "nice", "great", "cat", "dog", "sat", "ran", "and"]
@@ -206,3 +209,33 @@ def test_either_file_can_be_imported_first():
     for first in ("datasets", "course"):
         code = f"import {first}, course, datasets; assert datasets.SentencePairDataset is course.SentencePairDataset"
         subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+def test_pairs_encoded_apart_are_fused_as_the_tokenizer_fuses_them(tiny_model):
+    """No pads in the middle, one [CLS], token types 0 and 1; cut like the tokenizer's where both together exceed the
+    model's 512 positions."""
+    model = MultitaskBERT(
+        BertModel.from_pretrained(tiny_model), {name: TASKS[name] for name in ("quora", "sts")}
+    ).eval()
+    tokenizer = Tokenizer.from_folder(tiny_model)
+    long, short = "the film " * 220, "a story " * 90
+    pairs = [("the dog", "a small cat can sing"), (long, short), ("why", "how"), (short, long), (long, long)]
+    args = argparse.Namespace(model=str(tiny_model))
+    rows = [(a, b, 0, str(number)) for number, (a, b) in enumerate(pairs)]
+    batch = SentencePairDataset(rows, args).collate_fn(rows)
+    padded = [batch[f"{name}_{place}"] for place in (1, 2) for name in ("token_ids", "attention_mask")]
+    together = tokenizer.encode(pairs, 512)
+    assert together.truncated == 3
+    expected = model({"quora": together, "sts": together})
+    assert torch.allclose(model.predict_paraphrase(*padded), expected["quora"], atol=1e-6)
+    scores = model.heads["sts"].predict(expected["sts"])
+    assert torch.allclose(model.predict_similarity(*padded), scores, atol=1e-6)
+    assert len(set(scores.tolist())) == len(pairs)
+
+
+def test_a_students_weights_with_the_starters_position_ids_load(tiny_model):
+    model = BertModel.from_pretrained(tiny_model)
+    weights = {**model.state_dict(), "position_ids": torch.arange(512)[None]}
+    BertModel(model.config).load_state_dict(weights)
+    whole = MultitaskBERT(model, {"sst": TASKS["sst"]})
+    whole.load_state_dict({**whole.state_dict(), "bert.position_ids": torch.arange(512)[None]})

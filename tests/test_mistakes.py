@@ -154,7 +154,7 @@ def small_disk():
 def test_a_full_disk(run, tmp_path, small_disk, size):
     small_disk(size)
     line = last_line(run())
-    assert "File too large" in line
+    assert re.match(rf"error: {tmp_path}/run/[a-z./]+: File too large", line)
     complete = {path.name: path.stat().st_size for path in (tmp_path / "run").rglob("*") if path.is_file()}
     assert all(0 < length <= size for length in complete.values())
     assert not [name for name in complete if name.startswith(".")]  # no half-written file is left behind

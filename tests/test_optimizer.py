@@ -58,6 +58,19 @@ def reference(
     return p
 
 
+@compiled_too
+def test_a_small_decay_is_not_rounded_away_in_float32(compiled):
+    """lr 1e-5 and weight decay 0.01: a step takes 1e-7 of p. 1 - 1e-7 is no float32 (1 - 1.2e-7 is the nearest)."""
+    p = torch.nn.Parameter(torch.linspace(1.0, 2.0, 1001))
+    start = p.detach().double().clone()
+    optimizer = AdamW([p], lr=1e-5, weight_decay=0.01, compiled=compiled)
+    for _ in range(2000):
+        p.grad = torch.zeros_like(p)
+        optimizer.step()
+    lost = float(((start - p.detach().double()) / start).mean())
+    assert lost == pytest.approx(1 - (1 - 1e-7) ** 2000, rel=0.1)  # p * float32(1 - 1e-7) loses 20 % more
+
+
 class Pull:
     """Noisy gradients of (p - target)^2 / 2: they depend on the parameter, so that an error spreads."""
 

@@ -142,7 +142,7 @@ def test_training_learns(trainer_of):
     trainer.fit()
     train = trainer.data["sst"]["train"]
     predictions = evaluation.predict(trainer.model, "sst", train.sequences)
-    assert np.mean(predictions == train.examples.labels) > 0.9
+    assert np.mean(predictions == train.examples.labels) > 0.8
 
 
 # ----------------------------------------------------------------------------------------------------- freezing
