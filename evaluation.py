@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from tqdm import tqdm
 
 from files import write_text
 
@@ -21,22 +22,26 @@ HEADINGS = {"quora": "Predicted_Is_Paraphrase", "sts": "Predicted_Similiary"}  #
 def predict(model, task, sequences):
     """Predictions [n] (numpy) of `model` for the encoded examples of a task, in their order."""
     head = model.heads[task]
-    predictions = in_batches(model, sequences, lambda part: head.predict(model({task: part})[task].float()))
+    predictions = in_batches(model, sequences, lambda part: head.predict(model({task: part})[task].float()), task)
     result = predictions.double().cpu().numpy()
     return result if model.tasks[task].kind == "regression" else result.astype(np.int64)
 
 
 @torch.no_grad()
-def in_batches(model, sequences, compute):
+def in_batches(model, sequences, compute, label):
     """`compute` (a function of some sequences that gives a tensor with a row each) of all [n], in their order.
 
-    Sequences of similar length go through the trunk together, and the model is in eval mode meanwhile.
+    Sequences of similar length go through the trunk together, and the model is in eval mode meanwhile. What takes
+    over two seconds shows a bar with this label.
     """
-    training = model.training
+    training, parts = model.training, []
+    order = np.argsort(sequences.lengths, kind="stable")
     model.eval()
     try:
-        order = np.argsort(sequences.lengths, kind="stable")
-        parts = [compute(sequences.take(rows)) for rows in _by_token_budget(order, sequences.lengths)]
+        with tqdm(total=len(order), desc=label, unit="example", leave=False, delay=2, dynamic_ncols=True) as bar:
+            for rows in _by_token_budget(order, sequences.lengths):
+                parts.append(compute(sequences.take(rows)))
+                bar.update(len(rows))
     finally:
         model.train(training)
     return torch.cat(parts)[torch.from_numpy(np.argsort(order))]

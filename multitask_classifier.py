@@ -183,6 +183,26 @@ def _saved_config(path):
     raise UserError(f"{path}: not the config of a run, so none to continue; start a new one")
 
 
+def _changed_data(before, now):
+    """The first file whose content differs between two records of data, wherever it lies; None when all are equal."""
+    for name, splits in now.items():
+        for split, part in splits.items():
+            if before.get(name, {}).get(split, {}).get("sha") != part["sha"]:
+                return f"{part['file']} ({name} {split})"
+    return None
+
+
+def _check_outputs(options):
+    """Refuse, before training, a prediction file that could not be written after it."""
+    for flag in command_line.OUTPUTS:
+        if path := getattr(options, flag):
+            folder = Path(path).absolute().parent
+            while not folder.exists():
+                folder = folder.parent
+            if not folder.is_dir() or not os.access(folder, os.W_OK) or Path(path).is_dir():
+                raise UserError(f"--{flag} {path}: cannot be written there; choose another file")
+
+
 def finish(trainer, found):
     """After training: keep the last weights, predict the test sets with the best, and write what the run came to."""
     folder, model, progress = trainer.folder, trainer.model, trainer.progress
@@ -190,7 +210,8 @@ def finish(trainer, found):
     trainer.load_model("model.safetensors")
     for name in model.tasks:
         if "test" in trainer.data[name]:
-            predictions = evaluation.predict(model, name, trainer.data[name]["test"].sequences)
+            with trainer.autocast:
+                predictions = evaluation.predict(model, name, trainer.data[name]["test"].sequences)
             trainer.write_predictions("test", {name: predictions})
     model.bert.save_pretrained(folder / "bert")
     for name in TOKENIZER_FILES:
@@ -243,6 +264,7 @@ def main(options):
     if options.use_gpu and not torch.cuda.is_available():
         raise UserError("--use_gpu: this machine has no CUDA device that torch can use; leave the flag out")
     writer_type = tensorboard_writer() if options.tensorboard else None
+    _check_outputs(options)
 
     # 1. the model's files and the data
     found = resolve(options.model)
@@ -252,9 +274,8 @@ def main(options):
     config = describe_run(options, found, data)
     if saved and saved["model"]["sha256"] != config["model"]["sha256"]:
         raise UserError(f"{folder}: the weights of {found.name} are not what this run began with; start a new run")
-    if saved and saved["data"] != config["data"]:
-        changed = next(name for name in config["data"] if saved["data"].get(name) != config["data"][name])
-        raise UserError(f"{folder}: the data of {changed} is not what this run began with; start a new run")
+    if saved and (changed := _changed_data(saved["data"], config["data"])):
+        raise UserError(f"{folder}: {changed} is not what this run began with; start a new run")
     model = build_model(found, options)
 
     # 2. the run's folder

@@ -10,6 +10,7 @@ from pathlib import Path
 from files import UserError
 
 COURSE_NAMES = {"sst": "sst", "para": "quora", "sts": "sts"}  # the course's flag prefixes -> our task names
+OUTPUTS = [f"{prefix}_{split}_out" for prefix in COURSE_NAMES for split in ("dev", "test")]
 LEARNING_RATES = {"pretrain": 1e-3, "finetune": 1e-5}
 NOT_SAVED = ("resume",)  # how a run is continued is not part of what it computes
 MAY_CHANGE = ("run_dir", "tensorboard", "checkpoint_minutes")  # these do not decide what a run computes either
@@ -162,9 +163,9 @@ def _add_data(group):
     for prefix, task in COURSE_NAMES.items():
         for split in ("train", "dev", "test"):
             add(f"--{prefix}_{split}", metavar="FILE", help=f"{task}: the {split} file (default: in --data_dir)")
-    for prefix, task in COURSE_NAMES.items():
-        for split in ("dev", "test"):
-            add(f"--{prefix}_{split}_out", metavar="FILE", help=f"{task}: {split} predictions (default: in the run)")
+    for flag in OUTPUTS:
+        prefix, split, _ = flag.split("_")
+        add(f"--{flag}", metavar="FILE", help=f"{COURSE_NAMES[prefix]}: {split} predictions (default: in the run)")
 
 
 def _add_run(group):

@@ -97,7 +97,8 @@ class Trainer:
         """One line: what this run will do."""
         sizes = ", ".join(f"{name} {b.count} batches of {b.batch_size}" for name, b in self.batches.items())
         what = "the heads on a frozen trunk" if self.frozen else "everything"
-        length = f"{self.options.epochs} epochs of {len(self.steps):,} updates"
+        epochs = self.options.epochs
+        length = f"{epochs} epoch{'s' * (epochs > 1)} of {len(self.steps):,} updates"
         return f"train {what} for {length}, {self.options.schedule}: {sizes}"
 
     # ---------------------------------------------------------------------------------------------------- the loop
@@ -174,6 +175,7 @@ class Trainer:
                     self.model,
                     self.data[name]["train"].sequences,
                     lambda part, name=name: self.model.join({name: part})[name],
+                    f"{name}, frozen",
                 )
                 for name in self.options.tasks
             }

@@ -228,7 +228,7 @@ def test_other_data_are_refused(tmp_path, argv_of, monkeypatch, tiny_data):
     text = path.read_text()
     path.write_text(text.rsplit("\t", 1)[0] + "\t1.23\n")  # one label
     before = contents(tmp_path / "run")
-    assert "the data of sts is not what this run began with" in tiny.script(*argv, "--resume").error
+    assert "(sts dev) is not what this run began with" in tiny.script(*argv, "--resume").error
     assert contents(tmp_path / "run") == before
     path.write_text(text)
     assert tiny.script(*argv, "--resume").code == 0
