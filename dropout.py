@@ -42,4 +42,4 @@ def random_scale(shape, p, dtype=torch.float32):
     # Ask for the whole range: plain random_() leaves the top bit 0, and every fourth 16-bit number is then positive.
     bits = torch.empty((count + 3) // 4, dtype=torch.int64).random_(-(2**63), None).view(torch.int16)[:count]
     keep = bits >= dropped - STEPS // 2
-    return keep.view(shape).to(dtype).mul_(STEPS / (STEPS - dropped))
+    return (keep.view(shape) * (STEPS / (STEPS - dropped))).to(dtype)
