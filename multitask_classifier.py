@@ -116,7 +116,7 @@ def _describe(name, split, part):
     skipped, cut = part.examples.skipped, part.sequences.truncated
     text = f"{name} {split}: {len(part.examples):,} examples, {part.sequences.lengths.mean():.0f} tokens on average"
     if skipped:
-        text += f"; {len(skipped)} rows skipped (line {skipped[0][0]}: {skipped[0][1]})"
+        text += f"; {len(skipped)} row{'s' * (len(skipped) > 1)} skipped (line {skipped[0][0]}: {skipped[0][1]})"
     if cut:
         text += f"; {cut} cut to --max_length"
     return text
