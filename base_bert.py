@@ -49,7 +49,7 @@ class BertConfig:
                 raise UserError(f"{field.name} is {value!r}, expected {field.type.__name__}")
             least = 1 if field.type is int and field.name != "pad_token_id" else 0
             most = 1 if field.name.endswith("_prob") else float("inf")
-            if not least <= value <= most or value == float("inf"):
+            if not least <= value < most:
                 raise UserError(f"{field.name} is {value}, out of range")
         if self.hidden_size % self.num_attention_heads:
             raise UserError(

@@ -10,6 +10,7 @@ Legend: B sequences, N tokens of all of them together (there are no pads here).
 
 import contextlib
 import csv
+import functools
 import hashlib
 import importlib
 import io
@@ -288,7 +289,7 @@ class Sequences:
     def __len__(self):
         return len(self.offsets) - 1
 
-    @property
+    @functools.cached_property
     def lengths(self):
         """[B]"""
         return np.diff(self.offsets)

@@ -16,7 +16,9 @@ if __name__ == "__main__":
     # Threads that spin while they wait make a step ten times as slow on a machine that does other work too.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     try:
-        OPTIONS = command_line.check(command_line.parse())
+        OPTIONS = command_line.parse()
+        if not OPTIONS.resume:  # the flags of a run to resume are those it began with
+            command_line.check(OPTIONS)
     except UserError as error:
         sys.exit(complain(error))
 
@@ -30,6 +32,7 @@ import torch
 from torch import nn
 
 import evaluation
+from base_bert import BertConfig
 from bert import BertModel
 from course import CoursePredictions
 from datasets import TASKS, Sequences, Tokenizer, data_folder, fingerprint, read, subset
@@ -80,36 +83,43 @@ class MultitaskBERT(CoursePredictions, nn.Module):
 # ------------------------------------------------------------------------------------------- from flags to a run
 
 
+def tasks_of(options):
+    """{name: Task} of every task with a head."""
+    names = command_line.scored_tasks(options)
+    if unknown := [name for name in names if name not in TASKS]:
+        raise UserError(f"{', '.join(unknown)}: no such task; there are {', '.join(TASKS)}")
+    return {name: TASKS[name] for name in names}
+
+
 def read_data(options, tokenizer):
-    """Read and encode every file the run needs: {task: {split: Split}}, and a sentence on where they are."""
-    folder, why = data_folder(options.data_dir)
-    data, notes = {}, [why]
-    for name in command_line.scored_tasks(options):
-        task, data[name] = TASKS[name], {}
+    """Read and encode every file the run needs: {task: {split: Split}}, and sentences on where and what they are."""
+    data, reasons, notes = {}, {}, []
+    for name, task in tasks_of(options).items():
+        data[name] = {}
         for split in ("train", "dev", "test"):
-            path, is_explicit = _path_of(task, split, folder, options)
+            path, why = _path_of(task, split, options)
             if split == "train" and name not in options.tasks:
                 continue
-            if split == "test" and not is_explicit and not path.exists():
+            if split == "test" and why and not path.exists():
                 continue  # some public sets come without one
+            reasons[why] = None
             examples = read(task, path, split)
             limit = {"train": options.limit, "dev": options.dev_limit}.get(split, {}).get(name)
             if limit is not None:
                 examples = subset(examples, limit)
             data[name][split] = Split(examples, tokenizer.encode(examples.texts, options.max_length))
             notes.append(_describe(name, split, data[name][split]))
-    return data, notes
+    return data, [why for why in reasons if why] + notes
 
 
-def _path_of(task, split, folder, options):
-    """(the file of one split, whether a flag names it)"""
+def _path_of(task, split, options):
+    """(the file of one split, a sentence on why it is taken from there, or "" where a flag names the file)"""
     prefix = evaluation.FILE_NAMES.get(task.name, task.name)
-    explicit = getattr(options, f"{prefix}_{split}", None)
-    if explicit:
-        return Path(explicit), True
-    if task.format == "tsv":
-        folder = data_folder(options.glue_dir, "glue", "sample/glue")[0]
-    return folder / task.files[split], False
+    if explicit := getattr(options, f"{prefix}_{split}", None):
+        return Path(explicit), ""
+    is_glue = task.format == "tsv"
+    folder, why = data_folder(options.glue_dir, "glue", "sample/glue") if is_glue else data_folder(options.data_dir)
+    return folder / task.files[split], why
 
 
 def _describe(name, split, part):
@@ -122,14 +132,29 @@ def _describe(name, split, part):
     return text
 
 
+def fit_to_checkpoint(options, found):
+    """The checkpoint's tokenizer, once it is clear that model, tokenizer and flags go together."""
+    config, tokenizer = BertConfig.from_file(found.folder / "config.json"), Tokenizer.from_folder(found.folder)
+    positions = config.max_position_embeddings
+    if "max_length" not in options.given:
+        options.max_length = min(options.max_length, positions)
+    if options.max_length > positions:
+        raise UserError(f"--max_length {options.max_length}: {found.name} has positions for {positions} tokens")
+    if tokenizer.vocab_size > config.vocab_size:
+        raise UserError(
+            f"{found.folder}: its tokenizer knows {tokenizer.vocab_size} tokens, its model {config.vocab_size}; "
+            "these are not of one checkpoint"
+        )
+    if config.type_vocab_size < 2 and any(task.is_pair for task in tasks_of(options).values()):
+        raise UserError(f"{found.name} has one token type, but pairs need two: choose other --tasks or --model")
+    return tokenizer
+
+
 def build_model(found, options):
     """The trunk of a checkpoint with fresh heads, on the device that was asked for."""
     bert = BertModel.from_pretrained(found.folder, attention=options.attention)
-    if options.max_length > (limit := bert.config.max_position_embeddings):
-        raise UserError(f"--max_length {options.max_length}: {found.name} has positions for {limit} tokens")
     torch.manual_seed(options.seed)  # the heads' initial weights
-    tasks = {name: TASKS[name] for name in command_line.scored_tasks(options)}
-    model = MultitaskBERT(bert, tasks, options.hidden_dropout_prob)
+    model = MultitaskBERT(bert, tasks_of(options), options.hidden_dropout_prob)
     return model.to("cuda" if options.use_gpu else "cpu")
 
 
@@ -176,7 +201,7 @@ def open_folder(options):
 def _saved_config(path):
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-        if {"flags", "model", "data"} <= config.keys():
+        if {"flags", "data"} <= config.keys() and {"name", "sha256"} <= config["model"].keys():
             return config
     except (ValueError, AttributeError):
         pass
@@ -248,10 +273,10 @@ def table(model, data, scores):
     if "score" in scores:
         lines.append(f"mean of the three {scores['mean']:.3f}, score with (STS + 1) / 2 {scores['score']:.3f}")
     seconds = scores["train_seconds"]
-    rate = scores["tokens"] / max(seconds, 0.01)
+    rate = f" ({scores['tokens'] / max(seconds, 0.01):,.0f} tokens/s)" if scores["tokens"] else ""
     lines.append(
         f"best epoch {scores['best_epoch']} of {scores['epochs']}; {scores['updates']:,} updates in {seconds:,.0f} s "
-        f"of training ({rate:,.0f} tokens/s), {scores['eval_seconds']:,.0f} s of dev scoring"
+        f"of training{rate}, {scores['eval_seconds']:,.0f} s of dev scoring"
     )
     return "\n".join(lines)
 
@@ -261,22 +286,24 @@ def main(options):
     if saved:
         options = command_line.resumed(options, saved["flags"])
         options.model = saved["model"]["name"]
+    command_line.check(options)
     if options.use_gpu and not torch.cuda.is_available():
-        raise UserError("--use_gpu: this machine has no CUDA device that torch can use; leave the flag out")
+        what = "the run to resume used --use_gpu, but" if saved else "--use_gpu:"
+        raise UserError(f"{what} this machine has no CUDA device that torch can use")
     writer_type = tensorboard_writer() if options.tensorboard else None
     _check_outputs(options)
 
-    # 1. the model's files and the data
+    # 1. the model and the data
     found = resolve(options.model)
     print(f"model: {found.name}, {found.source}")
-    data, notes = read_data(options, Tokenizer.from_folder(found.folder))
+    data, notes = read_data(options, fit_to_checkpoint(options, found))
     print("\n".join(notes))
+    model = build_model(found, options)
     config = describe_run(options, found, data)
     if saved and saved["model"]["sha256"] != config["model"]["sha256"]:
         raise UserError(f"{folder}: the weights of {found.name} are not what this run began with; start a new run")
     if saved and (changed := _changed_data(saved["data"], config["data"])):
         raise UserError(f"{folder}: {changed} is not what this run began with; start a new run")
-    model = build_model(found, options)
 
     # 2. the run's folder
     folder.mkdir(parents=True, exist_ok=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 from files import UserError
 
 COURSE_NAMES = {"sst": "sst", "para": "quora", "sts": "sts"}  # the course's flag prefixes -> our task names
+INPUTS = [f"{prefix}_{split}" for prefix in COURSE_NAMES for split in ("train", "dev", "test")]
 OUTPUTS = [f"{prefix}_{split}_out" for prefix in COURSE_NAMES for split in ("dev", "test")]
 LEARNING_RATES = {"pretrain": 1e-3, "finetune": 1e-5}
 NOT_SAVED = ("resume",)  # how a run is continued is not part of what it computes
@@ -73,8 +74,8 @@ def _add_what_is_trained(group):
         type=_names,
         metavar="T,...",
         default=["sst", "quora", "sts"],
-        help="tasks to train on, of sst, quora, sts, cfimdb, rte, qqp, mnli, sst2 (default: sst,quora,sts). "
-        "Training any of the first three scores all three",
+        help="tasks to train on: sst, quora, sts, cfimdb, rte, qqp, mnli, sst2, or one of your own in datasets.TASKS "
+        "(default: sst,quora,sts). Training any of the first three scores all three",
     )
     add(
         "--attention",
@@ -82,7 +83,13 @@ def _add_what_is_trained(group):
         default="plain",
         help="plain: attention written out; fused: torch's kernel, the same function (default: %(default)s)",
     )
-    add("--max_length", type=_positive(int), default=512, metavar="N", help="longest sequence in tokens (default: 512)")
+    add(
+        "--max_length",
+        type=_max_length,
+        default=512,
+        metavar="N",
+        help="longest sequence in tokens (default: 512, or as many as the model has positions)",
+    )
 
 
 def _add_training(group):
@@ -160,9 +167,9 @@ def _add_data(group):
         metavar="T=N,...",
         help="score a fixed part of a task's dev set, for sweeps",
     )
-    for prefix, task in COURSE_NAMES.items():
-        for split in ("train", "dev", "test"):
-            add(f"--{prefix}_{split}", metavar="FILE", help=f"{task}: the {split} file (default: in --data_dir)")
+    for flag in INPUTS:
+        prefix, split = flag.split("_")
+        add(f"--{flag}", metavar="FILE", help=f"{COURSE_NAMES[prefix]}: the {split} file (default: in --data_dir)")
     for flag in OUTPUTS:
         prefix, split, _ = flag.split("_")
         add(f"--{flag}", metavar="FILE", help=f"{COURSE_NAMES[prefix]}: {split} predictions (default: in the run)")
@@ -196,6 +203,8 @@ def parse(argv=None):
     for action in silent._actions:
         action.default = argparse.SUPPRESS
     options.given = sorted(vars(silent.parse_args(argv)))
+    if options.resume is True and options.run_dir is None:
+        raise UserError("--resume: which run? Give its folder, as --resume DIR or with --run_dir DIR")
     return options
 
 
@@ -211,20 +220,29 @@ def check(options):
         raise UserError("--warmup needs --lr_schedule linear (a constant rate has no warm-up)")
     if options.no_decay_bias_norm and not options.weight_decay:
         raise UserError("--no_decay_bias_norm does nothing without --weight_decay")
-    scored = scored_tasks(options)
-    for flag, tasks in (("limit", options.tasks), ("batch_size", options.tasks), ("dev_limit", scored)):
-        value = getattr(options, flag)
-        if unknown := sorted(set(value) - set(tasks)) if isinstance(value, dict) else []:
-            raise UserError(
-                f"--{flag} names {', '.join(unknown)}: no use in a run with --tasks {','.join(options.tasks)}"
-            )
-    if isinstance(options.batch_size, dict) and (missing := [t for t in options.tasks if t not in options.batch_size]):
-        raise UserError(f"--batch_size gives no size for {', '.join(missing)}: name every task, or give one number")
-    if options.resume is True and options.run_dir is None:
-        raise UserError("--resume: which run? Give its folder, as --resume DIR or with --run_dir DIR")
+    _check_tasks(options)
+    outputs = {}
+    for flag in OUTPUTS:
+        if (path := getattr(options, flag)) and (other := outputs.setdefault(Path(path), flag)) != flag:
+            raise UserError(f"--{flag} {path}: --{other} is written there; give each its own file")
     if options.run_dir is None:
         options.run_dir = str(Path("runs") / time.strftime("%Y-%m-%d_%H-%M-%S"))
     return options
+
+
+def _check_tasks(options):
+    """Refuse a flag about a task that the run does not train or score."""
+    scored, trained = scored_tasks(options), ",".join(options.tasks)
+    for flag, tasks in (("limit", options.tasks), ("batch_size", options.tasks), ("dev_limit", scored)):
+        value = getattr(options, flag)
+        if unknown := sorted(set(value) - set(tasks)) if isinstance(value, dict) else []:
+            raise UserError(f"--{flag} names {', '.join(unknown)}: no use in a run with --tasks {trained}")
+    for flag in (*INPUTS, *OUTPUTS):
+        prefix, split, *_ = flag.split("_")
+        if getattr(options, flag) and COURSE_NAMES[prefix] not in (options.tasks if split == "train" else scored):
+            raise UserError(f"--{flag} is of no use in a run with --tasks {trained}")
+    if isinstance(options.batch_size, dict) and (missing := [t for t in options.tasks if t not in options.batch_size]):
+        raise UserError(f"--batch_size gives no size for {', '.join(missing)}: name every task, or give one number")
 
 
 def scored_tasks(options):
@@ -248,7 +266,8 @@ def resumed(options, saved):
                 f"--{name} {getattr(options, name)}: the run to resume has {saved[name]}; leave the flag out"
             )
     keep = {name: getattr(options, name) for name in (*NOT_SAVED, *MAY_CHANGE, "given")}
-    return argparse.Namespace(**{**saved, **keep})
+    defaults = vars(build_parser().parse_args([]))  # of flags that did not exist when the run began
+    return argparse.Namespace(**{**defaults, **saved, **keep})
 
 
 # ------------------------------------------------------------------------------------------------- types of values
@@ -262,11 +281,10 @@ def _fine_tune_mode(text):
 
 
 def _names(text):
-    known = ("sst", "quora", "sts", "cfimdb", "rte", "qqp", "mnli", "sst2")
+    """Names of tasks. Whether there is such a task is for datasets.py to say."""
     names = [name.strip() for name in text.split(",")]
-    for name in names:
-        if name not in known:
-            raise argparse.ArgumentTypeError(f"{name!r} is no task: choose of {', '.join(known)}")
+    if "" in names:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected names with commas between them")
     if len(set(names)) < len(names):
         raise argparse.ArgumentTypeError(f"{text!r} names a task twice")
     return names
@@ -296,6 +314,10 @@ def _not_negative(kind):
 
 def _seed(text):
     return _number(int, text, 0, strictly=False, most=2**63)  # torch takes no larger one
+
+
+def _max_length(text):
+    return _number(int, text, 5, strictly=False)  # room for [CLS] a [SEP] b [SEP]
 
 
 def _share(text):

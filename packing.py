@@ -13,7 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-BLOCK_SCORES = 1 << 15  # attention scores of a block and head, b * t * t: a block's scores should stay in the cache
+# Attention scores of a block and head, b * t * t. On a CPU a block's scores should stay in the cache; a GPU prefers one
+# large grid to many small ones, as long as a single long sequence does not pad all the others to its length.
+BLOCK_SCORES = {"cpu": 1 << 15, "cuda": 1 << 21}
 
 
 @dataclass
@@ -41,7 +43,7 @@ class Packing:
 
     `order` [B] numpy: the packed list holds sequence order[0] first, then order[1] ... (shortest first, so that
     blocks are of similar length). `first` [B]: where in the packed list the first token ([CLS]) of each sequence
-    stands, in the caller's order. `sequence` [N]: which of the caller's sequences each packed token belongs to.
+    stands, in the caller's order. `sequence` [N] numpy: which of the caller's sequences each packed token belongs to.
     """
 
     def __init__(self, lengths, device="cpu"):
@@ -49,15 +51,13 @@ class Packing:
         if len(lengths) == 0 or lengths.min() == 0:
             raise ValueError("every sequence needs at least one token (a row of the attention mask is all 0)")
         self.order = np.argsort(lengths, kind="stable")
-        self.num_tokens = int(lengths.sum())
         sorted_lengths = lengths[self.order]
         starts = np.cumsum(sorted_lengths) - sorted_lengths  # [B] first packed token of each sorted sequence
         first = np.empty_like(starts)
         first[self.order] = starts
         self.first = to_device(first, device)
-        self.sequence = to_device(np.repeat(self.order, sorted_lengths), device)
-        # A GPU prefers one large grid to many small ones: there the launches cost more than the padding.
-        limit = BLOCK_SCORES if torch.device(device).type == "cpu" else None
+        self.sequence = np.repeat(self.order, sorted_lengths)
+        limit = BLOCK_SCORES[torch.device(device).type]
         self.blocks = [_block(sorted_lengths, starts, i, j, device) for i, j in _runs(sorted_lengths, limit)]
 
 
@@ -65,7 +65,7 @@ def _runs(lengths, limit):
     """Cut the ascending `lengths` into runs i..j with (j - i) * longest**2 <= limit (a single sequence may be over)."""
     i = 0
     for j in range(1, len(lengths) + 1):
-        if j == len(lengths) or (limit is not None and (j + 1 - i) * lengths[j] ** 2 > limit):
+        if j == len(lengths) or (j + 1 - i) * lengths[j] ** 2 > limit:
             yield i, j
             i = j
 

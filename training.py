@@ -78,7 +78,7 @@ class Trainer:
         groups = parameter_groups(model, options.weight_decay, decay_everything=not options.no_decay_bias_norm)
         self.optimizer = AdamW(groups, lr=options.lr, compiled=options.compile)
         self.autocast = torch.autocast("cuda", torch.bfloat16, enabled=options.precision == "bf16")
-        self.features = None  # frozen trunk: the joint vectors of every training example, computed once
+        self.features = {}  # frozen trunk: {(task, split): joint vectors [n, H]}, computed once a run
 
         self.progress = Progress()
         self.loss_sums = self._zero_sums()  # of the current epoch, for its record
@@ -105,8 +105,6 @@ class Trainer:
 
     def fit(self):
         """Train to the end, from wherever `progress` stands. Raises Stopped after SIGINT or SIGTERM."""
-        if self.frozen and self.progress.epoch < self.options.epochs:
-            self.features = self._frozen_features()
         with self._stop_on_signals():
             while self.progress.epoch < self.options.epochs and not self.progress.stopped_early:
                 self._train_epoch()
@@ -124,7 +122,8 @@ class Trainer:
                 progress.train_seconds = seconds_before + time.monotonic() - started
                 if not self.unchecked:
                     rate = progress.tokens / max(progress.train_seconds, 1e-9)
-                    bar.set_postfix_str(f"loss {self.last_loss:.3f}, {rate:,.0f} tokens/s", refresh=False)
+                    speed = "" if self.frozen else f", {rate:,.0f} tokens/s"
+                    bar.set_postfix_str(f"loss {self.last_loss:.3f}{speed}", refresh=False)
                 if self.stop_requested:
                     self._stop()
                 if time.monotonic() - last_saved > 60 * options.checkpoint_minutes:
@@ -156,29 +155,25 @@ class Trainer:
         # 4. what the log and the checkpoint need to know
         progress.step += 1
         progress.update += 1
-        progress.tokens += sum(int(self.data[name]["train"].sequences.lengths[r].sum()) for name, r in rows)
+        if not self.frozen:
+            progress.tokens += sum(int(self.data[name]["train"].sequences.lengths[r].sum()) for name, r in rows)
 
     def _joint_vectors(self, rows):
         """[(task, row numbers)] -> {task: [B, H]}."""
         if self.frozen:
-            return {name: self.features[name][self._index(r)] for name, r in rows}
+            return {name: self._frozen(name, "train")[self._index(r)] for name, r in rows}
         return self.model.join({name: self.data[name]["train"].sequences.take(r) for name, r in rows})
 
     def _index(self, rows):
         return to_device(rows, self.device)
 
-    def _frozen_features(self):
-        """{task: joint vectors [n, H] of all training examples} under the frozen trunk, in eval mode: once a run."""
-        with self.autocast:
-            return {
-                name: evaluation.in_batches(
-                    self.model,
-                    self.data[name]["train"].sequences,
-                    lambda part, name=name: self.model.join({name: part})[name],
-                    f"{name}, frozen",
-                )
-                for name in self.options.tasks
-            }
+    def _frozen(self, name, split):
+        """The joint vectors [n, H] of a split under the frozen trunk, in eval mode: they never change."""
+        if (name, split) not in self.features:
+            with self.autocast:
+                vectors = evaluation.joint_vectors(self.model, name, self.data[name][split].sequences)
+            self.features[name, split] = vectors
+        return self.features[name, split]
 
     def _look_at(self, losses, force):
         """Add the step's losses to the record; every CHECK_EVERY steps look whether all of them are finite."""
@@ -188,12 +183,13 @@ class Trainer:
         self.unchecked.append((self.progress.update + 1, detached))
         if len(self.unchecked) < CHECK_EVERY[self.device.type] and not force:
             return
-        for update, step_losses in self.unchecked:
-            for name, loss in step_losses.items():
-                if not math.isfinite(loss):
-                    self._diverged(f"the loss of {name} is {loss.item()} at update {update}")
-            if step_losses:
-                self.last_loss = sum(loss.item() for loss in step_losses.values())
+        pending = [(update, name, loss) for update, step in self.unchecked for name, loss in step.items()]
+        values = torch.stack([loss for _, _, loss in pending]).tolist() if pending else []  # one wait for the device
+        for (update, name, _), value in zip(pending, values, strict=True):
+            if not math.isfinite(value):
+                self._diverged(f"the loss of {name} is {value} at update {update}")
+        if losses:
+            self.last_loss = sum(values[-len(losses) :])
         self.unchecked = []
 
     def _check_weights(self):
@@ -253,8 +249,11 @@ class Trainer:
         predictions, scores = {}, {}
         for name, task in self.model.tasks.items():
             dev = self.data[name]["dev"]
-            with self.autocast:
-                predictions[name] = evaluation.predict(self.model, name, dev.sequences)
+            if self.frozen:
+                predictions[name] = evaluation.read_out(self.model, name, self._frozen(name, "dev"))
+            else:
+                with self.autocast:
+                    predictions[name] = evaluation.predict(self.model, name, dev.sequences)
             scores[name] = evaluation.task_scores(task, predictions[name], dev.examples.labels)
         return predictions, scores
 
@@ -298,6 +297,7 @@ class Trainer:
             raise UserError(f"{self.folder / name}: damaged, or not of this run; start a new one") from None
 
     def save_state(self):
+        self._look_at({}, force=True)  # a loss tells more than the weights it spoilt
         self._check_weights()
         state = {
             "progress": asdict(self.progress),

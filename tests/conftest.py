@@ -1,5 +1,6 @@
 """Fixtures that several test files share: a tiny checkpoint and tiny data, made once a session."""
 
+import itertools
 import os
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is imported; see multitask_classifier.py
@@ -19,3 +20,21 @@ def tiny_model(tmp_path_factory):
 def tiny_data(tmp_path_factory):
     """A folder with the course's files for sst, quora, sts and cfimdb, 8 to 37 random rows each."""
     return tiny.make_data(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def still_model(tmp_path_factory):
+    """The tiny checkpoint without dropout."""
+    folder = tmp_path_factory.mktemp("checkpoint") / "still"
+    return tiny.make_checkpoint(folder, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+
+
+@pytest.fixture
+def trainer_of(tmp_path, tiny_model, tiny_data):
+    """trainer_of(flags...) -> a Trainer in a new folder."""
+    numbers = itertools.count()
+
+    def make(*argv, model=tiny_model):
+        return tiny.make_trainer(tmp_path / f"run{next(numbers)}", model, tiny_data, *argv)
+
+    return make

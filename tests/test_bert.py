@@ -126,7 +126,7 @@ def test_attention_equals_a_loop_over_sequences_heads_and_tokens(device):
     def dense(layer, row):
         return layer.weight.detach().numpy() @ row + layer.bias.detach().numpy()
 
-    sequence, rows = packing.sequence.numpy(), x.numpy()
+    sequence, rows = packing.sequence, x.numpy()
     size = config.hidden_size // config.num_attention_heads
     for token in range(len(rows)):
         own = np.flatnonzero(sequence == sequence[token])

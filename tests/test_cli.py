@@ -17,7 +17,7 @@ import evaluation
 import options as command_line
 import training
 from bert import BertModel
-from datasets import TASKS, Tokenizer, fingerprint, read
+from datasets import TASKS, Task, Tokenizer, fingerprint, read
 from files import sha256
 
 FINETUNE = ("--option", "finetune", "--lr", "1e-3", "--epochs", 2)
@@ -300,3 +300,23 @@ def test_a_constant_sts_prediction_scores_zero(run, data, tmp_path):
 def test_a_run_too_short_for_the_clock_has_a_table(run, monkeypatch):
     monkeypatch.setattr(training.time, "monotonic", lambda: 1000.0)
     assert run("--option", "pretrain").code == 0
+
+
+def test_a_task_of_ones_own_is_one_entry(tmp_path, tiny_model, monkeypatch):
+    """The README's promise: an entry of TASKS is enough for reader, head, loss, metric and prediction file."""
+    taste = Task("taste", "classification", ("bitter", "sweet"), ("meal",), "flavour", "accuracy",
+                 {split: f"taste-{split}.csv" for split in ("train", "dev", "test")}, "csv")  # fmt: skip
+    monkeypatch.setitem(TASKS, "taste", taste)
+    for split, rows in (("train", 12), ("dev", 6), ("test", 4)):
+        lines = ["\tid\tmeal" + ("\tflavour" if split != "test" else "")]
+        for row in range(rows):
+            label = "" if split == "test" else "\t" + taste.labels[row % 2]
+            lines.append(f"{row}\t{split}{row}\tthe {'good' if row % 2 else 'bad'} stone{label}")
+        (tmp_path / f"taste-{split}.csv").write_text("\n".join(lines) + "\n")
+    run = tmp_path / "run"
+    argv = ("--tasks", "taste", "--model", tiny_model, "--data_dir", tmp_path, "--run_dir", run, "--epochs", 1)
+    assert tiny.script(*argv, "--option", "finetune").code == 0
+    assert tiny.read_json(run / "scores.json")["dev"].keys() == {"taste"}
+    lines = (run / "predictions" / "taste-test-output.csv").read_text().splitlines()
+    assert lines[0] == "id \t Prediction "
+    assert len(lines) == 5

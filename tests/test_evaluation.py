@@ -40,13 +40,13 @@ def test_predictions_are_those_of_each_example_alone_whatever_the_token_budget(t
 def test_a_batch_holds_at_most_the_token_budget(trainer, monkeypatch, budget):
     sizes = []
     monkeypatch.setattr(evaluation, "TOKEN_BUDGET", budget)
-    forward = trainer.model.forward
+    join = trainer.model.join
 
     def watched(sequences):
         sizes.append([int(n) for n in sequences["sst"].lengths])
-        return forward(sequences)
+        return join(sequences)
 
-    monkeypatch.setattr(trainer.model, "forward", watched)
+    monkeypatch.setattr(trainer.model, "join", watched)
     sequences = trainer.data["sst"]["train"].sequences
     evaluation.predict(trainer.model, "sst", sequences)
     assert all(sum(lengths) <= budget or len(lengths) == 1 for lengths in sizes)

@@ -1,5 +1,6 @@
 """A user's mistakes: one line that says what and where, exit code 2, no traceback, and nothing overwritten."""
 
+import json
 import os
 import re
 import resource
@@ -94,8 +95,34 @@ def test_max_length_over_the_model_s_positions(run, tmp_path):
     assert run("--max_length", 32, model=short).code == 0
 
 
-def test_max_length_too_short_for_a_pair(run):
-    assert "4 tokens" in run("--max_length", 4).error
+def test_without_max_length_the_model_s_positions_are_the_limit(run, tmp_path):
+    short = tiny.make_checkpoint(tmp_path / "short", positions=32)
+    assert run(model=short).code == 0
+    assert tiny.read_json(tmp_path / "run" / "config.json")["flags"]["max_length"] == 32
+
+
+def test_a_task_that_does_not_exist(run):
+    assert "imdbx: no such task; there are sst," in run("--tasks", "imdbx").error
+
+
+def test_a_checkpoint_without_weights(run, tmp_path, tiny_model):
+    folder = shutil.copytree(tiny_model, tmp_path / "empty")
+    (folder / "model.safetensors").unlink()
+    assert "model.safetensors" in run(model=folder).error
+
+
+def test_a_tokenizer_of_another_model(run, tmp_path, tiny_model):
+    folder = shutil.copytree(tiny_model, tmp_path / "mixed")
+    with (folder / "vocab.txt").open("a") as f:
+        f.write("another\nword\n")
+    assert "these are not of one checkpoint" in run(model=folder).error
+
+
+def test_pairs_need_two_token_types(run, tmp_path, tiny_model):
+    folder = shutil.copytree(tiny_model, tmp_path / "single")
+    config = tiny.read_json(folder / "config.json")
+    (folder / "config.json").write_text(json.dumps({**config, "type_vocab_size": 1}))
+    assert "one token type" in run(model=folder).error
 
 
 def test_an_existing_run_is_not_overwritten(run, tmp_path):

@@ -29,7 +29,7 @@ def main():
     attention, whole = torch.empty_like(x), torch.empty_like(x)
     with torch.no_grad():
         for sequence in range(len(lengths)):  # theirs, one sequence at a time: no padding, no packing
-            rows = packing.sequence == sequence
+            rows = torch.from_numpy(packing.sequence == sequence)
             attention[rows] = layer.attention.self(x[rows][None])[0][0]
             out = layer(x[rows][None])
             whole[rows] = (out[0] if isinstance(out, tuple) else out).view(-1, x.shape[1])
