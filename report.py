@@ -144,7 +144,7 @@ def _grid(rows):
 
 def _legend(table, lines):
     text = [
-        f"Dev set, the best epoch: mean ± standard deviation over seeds (the paper's figure). Source: {table.source}."
+        f"Dev set, the best epoch: mean ± standard deviation over seeds ({table.reference}'s figure). Source: {table.source}."
     ]
     measured = [line for line in lines if line.results]
     if measured:
@@ -195,7 +195,7 @@ def _bars(table, lines):
                 _write(panel, mean, y - 0.19, deviation or 0, OURS)
                 low = min(low, mean - (deviation or 0))
             if (paper := line.row.paper.get(heading)) is not None:
-                panel.barh(y + 0.19, paper, 0.36, color=PAPER, label="the paper", zorder=2)
+                panel.barh(y + 0.19, paper, 0.36, color=PAPER, label=table.reference, zorder=2)
                 _write(panel, paper, y + 0.19, 0, "#7b8290")
         panel.set_xlim(low * 1.1, 1.25)  # room for the numbers
         panel.set_xticks([0, 0.5, 1])

@@ -37,6 +37,7 @@ class Table:
 
     columns  heading -> where the figure is in a run's scores.json ("dev.sst.accuracy"; a list's items go by number)
     flags    what every row starts from
+    reference  whose figures stand beside ours
     """
 
     name: str
@@ -45,6 +46,7 @@ class Table:
     columns: dict
     rows: tuple
     flags: dict = field(default_factory=dict)
+    reference: str = "the paper"
 
 
 MINBERT = Table(
@@ -100,6 +102,7 @@ RECIPE = Table(
     name="recipe",
     title="A recipe that works well: three tasks at once",
     source="a plain training loop of the same recipe, one seed, all token types 0, another random part of Quora",
+    reference="the plain loop",
     columns={
         "SST": "dev.sst.accuracy",
         "Quora": "dev.quora.accuracy",
