@@ -144,7 +144,8 @@ def _grid(rows):
 
 def _legend(table, lines):
     text = [
-        f"Dev set, the best epoch: mean ± standard deviation over seeds ({table.reference}'s figure). Source: {table.source}."
+        f"Dev set, the best epoch: mean ± standard deviation over seeds ({table.reference}'s figure). "
+        f"Source: {table.source}."
     ]
     measured = [line for line in lines if line.results]
     if measured:
