@@ -6,7 +6,7 @@ SHELL := /bin/bash
 .PHONY: help run test lint bench clean
 
 PYTHON ?= python3
-EPOCHS ?= 6
+EPOCHS ?= 5
 RUN_FLAGS ?= --option finetune --model minilm --data_dir data/sample --tasks sst,quora,sts,cfimdb --epochs $(EPOCHS) \
   --lr 1e-4 --lr_schedule linear --warmup 0.1
 ARGS ?=
@@ -18,7 +18,7 @@ PIP := $(PY) -I -m pip -qq --disable-pip-version-check
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s %s\n", $$1, $$2}' Makefile
 
-run: .venv/run.stamp  ## train on the sample data and print the scores (EPOCHS=6, RUN_FLAGS, ARGS)
+run: .venv/run.stamp  ## train on the sample data and print the scores (EPOCHS=5, RUN_FLAGS, ARGS)
 	$(PY) multitask_classifier.py $(RUN_FLAGS) $(ARGS)
 
 test: lint  ## check the style, then run the tests

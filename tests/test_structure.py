@@ -65,3 +65,10 @@ def test_the_readmes_map_lists_every_file_with_about_its_length():
     for name, count in listed.items():
         actual = len((ROOT / name).read_text(encoding="utf-8").splitlines())
         assert abs(count - actual) <= 10 + actual / 10, f"{name} has {actual} lines, the README says {count}"
+
+
+def test_the_readme_is_finished_and_its_links_lead_somewhere():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert "@@" not in text
+    for target in re.findall(r"\]\(([^)#:]+)\)", text):
+        assert (ROOT / target).exists(), target
