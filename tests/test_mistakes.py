@@ -1,5 +1,6 @@
 """A user's mistakes: one line that says what and where, exit code 2, no traceback, and nothing overwritten."""
 
+import contextlib
 import json
 import os
 import re
@@ -169,18 +170,23 @@ def test_predictions_that_cannot_be_written(run, tmp_path, kind):
     assert (out.stat().st_mode, out.stat().st_ino) == (before.st_mode, before.st_ino)
 
 
-@pytest.fixture
-def small_disk():
-    """small_disk(bytes): from now on no file may grow beyond this; a stand-in for a full disk that needs no rights."""
+@contextlib.contextmanager
+def small_disk(size):
+    """No file may grow beyond `size` bytes meanwhile: a stand-in for a full disk that needs no rights. As short as
+    possible, for the limit holds for pytest's own output too."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.mark.parametrize("size", [0, 500, 5000, 20_000])
-def test_a_full_disk(run, tmp_path, small_disk, size):
-    small_disk(size)
-    line = last_line(run())
+def test_a_full_disk(run, tmp_path, size):
+    with small_disk(size):
+        outcome = run()
+    line = last_line(outcome)
     assert re.match(rf"error: {tmp_path}/run/[a-z./]+: File too large", line)
     complete = {path.name: path.stat().st_size for path in (tmp_path / "run").rglob("*") if path.is_file()}
     assert all(0 < length <= size for length in complete.values())
