@@ -158,7 +158,7 @@ def build_model(found, options):
     return model.to("cuda" if options.use_gpu else "cpu")
 
 
-def describe_run(options, found, data):
+def describe_run(options, found, data, notes):
     """What config.json records: flags, versions, machine, and exactly which model and data."""
     weights = [found.folder / name for name in ("model.safetensors", "pytorch_model.bin")]
     return {
@@ -175,6 +175,7 @@ def describe_run(options, found, data):
             }
             for name, splits in data.items()
         },
+        "data_notes": notes,  # where the data are from and why, rows skipped, texts cut
         "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
         "machine": {
             "device": torch.cuda.get_device_name() if options.use_gpu else platform.processor() or platform.machine(),
@@ -299,7 +300,7 @@ def main(options):
     data, notes = read_data(options, fit_to_checkpoint(options, found))
     print("\n".join(notes))
     model = build_model(found, options)
-    config = describe_run(options, found, data)
+    config = describe_run(options, found, data, notes)
     if saved and saved["model"]["sha256"] != config["model"]["sha256"]:
         raise UserError(f"{folder}: the weights of {found.name} are not what this run began with; start a new run")
     if saved and (changed := _changed_data(saved["data"], config["data"])):

@@ -82,6 +82,7 @@ def test_config_records_flags_versions_model_and_data(finished, tiny_model, tiny
         "source": f"the folder {tiny_model}",
         "sha256": sha256(tiny_model / "model.safetensors"),
     }
+    assert config["data_notes"][0] == f"data from {tiny_data}, as asked for"
     assert set(config["data"]) == {"sst", "quora", "sts"}
     for name, splits in config["data"].items():
         assert set(splits) == {"train", "dev", "test"}
