@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import shutil
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is imported; see multitask_classifier.py
 
@@ -38,3 +39,9 @@ def trainer_of(tmp_path, tiny_model, tiny_data):
         return tiny.make_trainer(tmp_path / f"run{next(numbers)}", model, tiny_data, *argv)
 
     return make
+
+
+@pytest.fixture
+def data(tmp_path, tiny_data):
+    """A copy of the tiny data, to be spoiled."""
+    return shutil.copytree(tiny_data, tmp_path / "data")

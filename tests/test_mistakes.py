@@ -14,23 +14,13 @@ import torch
 
 import training
 
-FINETUNE = ("--option", "finetune", "--lr", "1e-3", "--epochs", 2)
+FINETUNE = tiny.FINETUNE
 
 
 @pytest.fixture
 def run(tmp_path, tiny_model, tiny_data):
     """run(flags...) -> Outcome of the script on the tiny model and data, in the folder tmp_path/run."""
-
-    def run(*argv, model=tiny_model, data=tiny_data):
-        return tiny.script("--model", model, "--data_dir", data, "--run_dir", tmp_path / "run", *FINETUNE, *argv)
-
-    return run
-
-
-@pytest.fixture
-def data(tmp_path, tiny_data):
-    """A copy of the tiny data, to be spoiled."""
-    return shutil.copytree(tiny_data, tmp_path / "data")
+    return tiny.runner(tmp_path / "run", tiny_model, tiny_data)
 
 
 SST_HEADER = "\tid\tsentence\tsentiment\n"

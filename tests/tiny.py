@@ -178,6 +178,18 @@ def parse(*argv):
     return command_line.check(command_line.parse([str(word) for word in argv]))
 
 
+FINETUNE = ("--option", "finetune", "--lr", "1e-3", "--epochs", 2)
+
+
+def runner(folder, checkpoint, data):
+    """run(flags..., model=, data=) -> Outcome of a short fine-tuning run of the script in `folder`."""
+
+    def run(*argv, model=checkpoint, data=data):
+        return script("--model", model, "--data_dir", data, "--run_dir", folder, *FINETUNE, *argv)
+
+    return run
+
+
 def make_trainer(folder, checkpoint, data, *argv, trainer=Trainer):
     """What `main` sets up before it trains, in `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
