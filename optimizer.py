@@ -17,6 +17,7 @@ import torch
 from files import UserError
 
 CHUNK = 1 << 20  # floats; parameter, gradient, both moments and a scratch of 4 MB each stay in the processor's cache
+SMALL = 4096  # floats; biases and LayerNorms cost less plain than the threads a compiled loop wakes for them
 BATCH = 8  # tensors a compiled call updates: calling costs more than updating a bias, compiling grows with it
 
 
@@ -154,10 +155,10 @@ class AdamW(torch.optim.Optimizer):
     @staticmethod
     def _update_compiled(tensors, step_size, decay, beta1, beta2, eps):
         """Compiled once for BATCH vectors of any length from 2 up: tensors go in as vectors, and scratch fills up the
-        last batch. The odd single number or strided tensor goes the plain way."""
+        last batch. Small and strided tensors go the plain way."""
         vectors = []
         for four in tensors:
-            if four[0].numel() > 1 and _contiguous(four):
+            if four[0].numel() > SMALL and _contiguous(four):
                 vectors.append([tensor.view(-1) for tensor in four])
             else:
                 update_(*four, step_size, decay, beta1, beta2, eps)

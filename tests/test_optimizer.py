@@ -31,6 +31,7 @@ def device(request):
 
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch):
+    monkeypatch.setattr(optimizer, "SMALL", 1)  # the compiled path takes all but single numbers
     monkeypatch.setattr(optimizer, "CHUNK", 7)  # so that tiny tensors too are updated in pieces, the last one short
 
 
