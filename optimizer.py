@@ -18,7 +18,7 @@ from files import UserError
 
 CHUNK = 1 << 20  # floats; parameter, gradient, both moments and a scratch of 4 MB each stay in the processor's cache
 SMALL = 4096  # floats; biases and LayerNorms cost less plain than the threads a compiled loop wakes for them
-BATCH = 8  # tensors a compiled call updates: calling costs more than updating a bias, compiling grows with it
+BATCH = 20  # tensors a compiled call updates: calling costs more than updating a bias, compiling grows with it
 
 
 def update_(parameter, gradient, m, v, step_size, decay, beta1, beta2, eps):
