@@ -11,7 +11,8 @@ import torch
 from torch.utils.data import Dataset
 
 import hub
-from datasets import TASKS, Sequences, Tokenizer, data_folder, places_kept, read
+from datasets import TASKS, data_folder, read
+from tokenization import SentencePairs, Sequences, Tokenizer, places_kept
 
 
 def load_multitask_data(sst_file, para_file, sts_file, split="train"):
@@ -113,7 +114,7 @@ class CoursePredictions:
     def predict_sentiment(self, input_ids, attention_mask):
         """-> SST logits [B, 5]."""
         rows = [(ids, np.zeros_like(ids)) for ids in _without_pads(input_ids, attention_mask)]
-        return self(_sequences("sst", rows))["sst"]
+        return self({"sst": _sequences(rows)})["sst"]
 
     def predict_paraphrase(self, input_ids_1, attention_mask_1, input_ids_2, attention_mask_2):
         """-> logits [B, 1]: a paraphrase where sigmoid(logit) > 0.5."""
@@ -125,9 +126,15 @@ class CoursePredictions:
         return self.heads["sts"].predict(logits)
 
     def _pair_logits(self, task, ids_1, mask_1, ids_2, mask_2):
-        limit = self.bert.config.max_position_embeddings
-        pairs = zip(_without_pads(ids_1, mask_1), _without_pads(ids_2, mask_2), strict=True)
-        return self(_sequences(task, [_fused(a, b, limit) for a, b in pairs]))[task]
+        first, second = _without_pads(ids_1, mask_1), _without_pads(ids_2, mask_2)
+        if self.fused:
+            limit = self.bert.config.max_position_embeddings
+            pairs = _sequences([_fused(a, b, limit) for a, b in zip(first, second, strict=True)])
+        else:
+            pairs = SentencePairs(
+                *(_sequences([(ids, np.zeros_like(ids)) for ids in side]) for side in (first, second))
+            )
+        return self({task: pairs})[task]
 
 
 def _without_pads(ids, mask):
@@ -143,11 +150,11 @@ def _fused(a, b, limit):
     return ids[kept], types[kept]
 
 
-def _sequences(task, rows):
-    """[(ids, token types)] -> {task: Sequences}, what the model reads."""
+def _sequences(rows):
+    """[(ids, token types)] -> Sequences."""
     ids, types = zip(*rows, strict=True)
     offsets = np.concatenate([[0], np.cumsum([len(row) for row in ids])])
-    return {task: Sequences(np.concatenate(ids), np.concatenate(types), offsets)}
+    return Sequences(np.concatenate(ids), np.concatenate(types), offsets)
 
 
 @functools.cache

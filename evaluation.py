@@ -1,11 +1,16 @@
-"""Predictions of a model, the metrics of each task, and the prediction files in the course's form.
+"""Predictions of a model, the metrics of each task, and prediction files in the course's form and in GLUE's.
 
-Shapes: n examples, C classes. Labels and predictions of a classification task are class indices in the order of
+The fitted line of a regression is that of Yan, "BERT Multitask Learning in a Semi-Supervised Learning Setup", Figure
+3(c); GLUE's submissions are those of Wang et al. 2018, "GLUE: A Multi-Task Benchmark and Analysis Platform".
+
+Shapes: n examples, P sequences of an example (1, or 2 for a separately encoded pair), H hidden, C classes of a task, K
+classes of a head. Labels and predicted values of a classification task are class indices in the order of
 `task.labels`; those of a regression task are scores.
 """
 
 import contextlib
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +20,7 @@ from tqdm import tqdm
 from files import write_text
 
 TOKEN_BUDGET = 4096  # tokens of one prediction batch: enough for full speed, small enough for any machine
+HEAD_ROWS = 4096  # examples that a head reads at a time: a join of two embeddings may be several times their size
 
 FILE_NAMES = {"quora": "para"}  # the course calls the Quora task "para" in its file names and flags
 HEADINGS = {  # in its spelling, which graders expect
@@ -23,16 +29,37 @@ HEADINGS = {  # in its spelling, which graders expect
     "quora": "Predicted_Is_Paraphrase",
     "sts": "Predicted_Similiary",
 }
+SUBMISSIONS = {  # GLUE's own file names, by task and split
+    "rte": {"test": "RTE.tsv"},
+    "qqp": {"test": "QQP.tsv"},
+    "mnli": {"test": "MNLI-m.tsv", "test_mismatched": "MNLI-mm.tsv"},
+    "sst2": {"test": "SST-2.tsv"},
+}
+
+
+# ---------------------------------------------------------------------------------------------------- predictions
+
+
+@dataclass
+class Predictions:
+    """What a head says of n examples: `values` [n] (int64 classes or float64 scores), and the `probabilities` [n, K]
+    (float32) of its classes, None where the head has none."""
+
+    values: np.ndarray
+    probabilities: np.ndarray | None = None
+
+    def __len__(self):
+        return len(self.values)
 
 
 def predict(model, task, sequences):
-    """Predictions [n] (numpy) of `model` for the encoded examples of a task, in their order."""
-    return read_out(model, task, joint_vectors(model, task, sequences))
+    """`Predictions` of `model` for the encoded examples of a task, in their order."""
+    return read_out(model, task, embeddings(model, task, sequences))
 
 
 @torch.no_grad()
-def joint_vectors(model, task, sequences):
-    """The joint vector of each example [n, H], in their order.
+def embeddings(model, task, sequences):
+    """The trunk's embeddings of each example [n, P, H], in their order.
 
     Sequences of similar length go through the trunk together, and the model is in eval mode meanwhile. What takes
     over two seconds shows a bar.
@@ -41,17 +68,25 @@ def joint_vectors(model, task, sequences):
     bar = tqdm(total=len(order), desc=task, unit="example", leave=False, delay=2, dynamic_ncols=True)
     with _eval_mode(model), bar:
         for rows in _by_token_budget(order, sequences.lengths):
-            parts.append(model.join({task: sequences.take(rows)})[task])
+            parts.append(model.embed({task: sequences.take(rows)})[task])
             bar.update(len(rows))
     return torch.cat(parts)[torch.from_numpy(np.argsort(order))]
 
 
 @torch.no_grad()
-def read_out(model, task, joint):
-    """Predictions [n] (numpy) from joint vectors [n, H]."""
+def read_out(model, task, embeddings):
+    """`Predictions` of a task's head from embeddings [n, P, H], HEAD_ROWS examples at a time."""
+    head, values, probabilities = model.heads[task], [], []
     with _eval_mode(model):
-        result = model.heads[task].predict(model.classify({task: joint})[task].float()).double().cpu().numpy()
-    return result if model.tasks[task].kind == "regression" else result.astype(np.int64)
+        for part in embeddings.split(HEAD_ROWS):
+            logits = model.classify({task: part.to(model.device)})[task].float()
+            values.append(head.predict(logits).double().cpu())
+            if head.classes:
+                probabilities.append(head.probabilities(logits).float().cpu())  # [<= HEAD_ROWS, K]
+    values = torch.cat(values).numpy()
+    if model.tasks[task].kind == "classification":
+        values = values.astype(np.int64)
+    return Predictions(values, torch.cat(probabilities).numpy() if probabilities else None)
 
 
 @contextlib.contextmanager
@@ -75,28 +110,49 @@ def _by_token_budget(order, lengths):
         start = stop
 
 
-def task_scores(task, predictions, labels):
+# -------------------------------------------------------------------------------------------------------- metrics
+
+
+def task_scores(task, values, labels):
     """The metrics of one task as a dict of numbers.
 
     Classification: accuracy, macro_f1, f1 (one for each class); with two classes also precision and recall of the
-    second. Regression: pearson.
+    second. Regression: pearson, rmse, and slope and intercept of the least-squares line (`fitted_line`).
     """
     if task.kind == "regression":
-        return {"pearson": pearson(predictions, labels)}
-    classes = np.arange(len(task.labels))
-    hits = np.array([np.sum((predictions == c) & (labels == c)) for c in classes])  # [C]
-    predicted = np.array([np.sum(predictions == c) for c in classes])
-    actual = np.array([np.sum(labels == c) for c in classes])
-    f1 = _ratio(2 * hits, predicted + actual)
+        slope, intercept = fitted_line(labels, values)
+        return {
+            "pearson": pearson(values, labels),
+            "rmse": float(np.sqrt(np.mean((np.asarray(values, np.float64) - labels) ** 2))),
+            "slope": slope,
+            "intercept": intercept,
+        }
+    confusion = confusion_matrix(task, values, labels)
+    precision, recall, f1 = per_class(confusion)
+    mentioned = (confusion.sum(0) + confusion.sum(1)) > 0
     scores = {
-        "accuracy": float(np.mean(predictions == labels)),
-        "macro_f1": float(f1[(predicted + actual) > 0].mean()),  # a class nobody mentions has no F1
+        "accuracy": float(np.mean(values == labels)),
+        "macro_f1": float(f1[mentioned].mean()),  # a class nobody mentions has no F1
         "f1": f1.tolist(),
     }
-    if len(classes) == 2:
-        scores["precision"] = float(_ratio(hits, predicted)[1])
-        scores["recall"] = float(_ratio(hits, actual)[1])
+    if len(task.labels) == 2:
+        scores["precision"], scores["recall"] = float(precision[1]), float(recall[1])
     return scores
+
+
+def confusion_matrix(task, values, labels):
+    """[C, C] of counts: row the true class, column the predicted one."""
+    count = len(task.labels)
+    return np.bincount(labels * count + values, minlength=count * count).reshape(count, count)
+
+
+def per_class(confusion):
+    """Precision, recall and F1, [C] each, from a confusion matrix [C, C]; 0 where a class was never said or never true.
+
+    precision = hits / predicted,  recall = hits / true,  F1 = 2 hits / (predicted + true).
+    """
+    hits, predicted, actual = confusion.diagonal(), confusion.sum(axis=0), confusion.sum(axis=1)
+    return _ratio(hits, predicted), _ratio(hits, actual), _ratio(2 * hits, predicted + actual)
 
 
 def _ratio(a, b):
@@ -112,6 +168,19 @@ def pearson(x, y):
         warnings.warn("a constant prediction or label has no Pearson correlation: scored 0.0", stacklevel=2)
         return 0.0
     return float(np.sum(x * y) / size)
+
+
+def fitted_line(labels, values):
+    """(slope, intercept) of the least-squares line value = slope * label + intercept (Yan, Figure 3(c)).
+
+    A slope below 1 says that the predictions span a narrower range than the labels. With all labels equal, where no
+    line is defined, the level one through the mean.
+    """
+    labels, values = np.asarray(labels, np.float64), np.asarray(values, np.float64)
+    x = labels - labels.mean()
+    spread = np.sum(x * x)
+    slope = float(np.sum(x * (values - values.mean())) / spread) if spread > 1e-12 * len(x) else 0.0
+    return slope, float(values.mean() - slope * labels.mean())
 
 
 def baseline(task, labels):
@@ -140,13 +209,16 @@ def selection_score(tasks, scores):
     return float(np.mean([(v + 1) / 2 if t.metric == "pearson" else v for t, v in zip(tasks, values, strict=True)]))
 
 
-def write_predictions(path, task, ids, predictions):
+# ---------------------------------------------------------------------------------------------------------- files
+
+
+def write_predictions(path, task, ids, values):
     """One prediction file as the course's starter writes it: `id \\t HEADING `, then rows `{id} , {value} `."""
     if task.kind == "regression":
-        values = [repr(float(p)) for p in predictions]
+        cells = [repr(float(value)) for value in values]
     else:
-        values = [f"{float(p):.1f}" if task.name == "quora" else str(int(p)) for p in predictions]
-    rows = [f"{id} , {value} \n" for id, value in zip(ids, values, strict=True)]
+        cells = [f"{float(value):.1f}" if task.name == "quora" else str(int(value)) for value in values]
+    rows = [f"{id} , {cell} \n" for id, cell in zip(ids, cells, strict=True)]
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     write_text(path, f"id \t {HEADINGS.get(task.name, 'Prediction')} \n" + "".join(rows))
 
@@ -158,3 +230,18 @@ def prediction_files(folder, task, split, option, alone):
     if alone and task.name in ("sst", "cfimdb"):
         paths.append(Path(folder) / f"{option}-{task.name}-{split}-out.csv")
     return paths
+
+
+def write_submission(folder, task, ids, values, split):
+    """One file of a GLUE submission, named as GLUE names it; returns its path.
+
+    `index \\t prediction` with the labels as GLUE's own files spell them: words for RTE and MNLI, and for QQP and SST-2
+    the digits 0 and 1 (1 is duplicate, or positive). Only for the tasks and splits of SUBMISSIONS.
+    """
+    spelling = {label: said for said, label in reversed(task.spellings.items())}  # the first spelling of each label
+    names = [spelling.get(label, label) for label in task.labels]
+    rows = [f"{id}\t{names[value]}\n" for id, value in zip(ids, values, strict=True)]
+    path = Path(folder) / SUBMISSIONS[task.name][split]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, "index\tprediction\n" + "".join(rows))
+    return path

@@ -1,12 +1,13 @@
-"""Tables of experiments: run what is missing, show what is there.
+"""Tables of experiments: run what is missing, show what is there, tell what differs.
 
     python experiments.py list
     python experiments.py run minbert --seeds 3
     python experiments.py show minbert
+    python experiments.py compare yan1-cpu fused concat
 
-A table's rows are data (tables.py). Row x seed is one call of multitask_classifier.py with a run folder of its own
-under runs/experiments/; what it came to is one small JSON file under results/ (jobs.py), and report.py shows those.
-A sweep that was killed goes on where it was when the same command is given again.
+A table's rows are data (tables.py, strategy_tables.py). Row x seed is one call of multitask_classifier.py with a run
+folder of its own under runs/experiments/; what it came to is one small JSON file under results/ (jobs.py), and
+report.py shows those. A sweep that was killed goes on where it was when the same command is given again.
 """
 
 import argparse
@@ -22,20 +23,21 @@ from files import UserError, complain
 from jobs import (
     HERE,
     Job,
+    adopt,
     can_continue,
     check,
     checkpoint,
     command,
-    find_row,
-    flags_of,
     load,
     results_folder,
     value_at,
     why_stale,
     write_result,
 )
-from tables import TABLES
+from strategy_tables import STRATEGY_TABLES
+from tables import MINBERT, RECIPE, find_row, flags_of
 
+TABLES = {table.name: table for table in (MINBERT, RECIPE, *STRATEGY_TABLES)}
 FIRST_SEED = 11711  # the course's
 WEIGHTS = ("state.pt", "*.safetensors", "bert")  # of a run folder: deleted once the result is saved
 
@@ -53,7 +55,7 @@ def run_all(jobs, extra, keep_weights=False):
     for number, job in enumerate(jobs, 1):
         print(f"[{number}/{len(jobs)}] {job.row.name}, {job.name}: ", end="", flush=True)
         try:
-            did = run(job, {**extra, **job.flags}, keep_weights)
+            did = run(job, extra, keep_weights)
             print(f"{'done' if did else 'is there'}: {figures(job)}", flush=True)
             ran += did
         except (UserError, Busy, OSError) as error:
@@ -64,28 +66,67 @@ def run_all(jobs, extra, keep_weights=False):
     return failed
 
 
-def run(job, flags, keep_weights=False):
-    """Bring the job's result up to date; returns whether that took a run. Raises UserError if it fails, or Busy."""
+def run(job, extra, keep_weights=False, for_weights=False):
+    """Bring the job's result up to date; returns whether that took a run. Raises UserError if it fails, or Busy.
+
+    A result that another table has already is taken from there. for_weights: a row is about to start from this one's
+    weights, so a result without them does not do.
+    """
     with locked(job.log) as log:
         saved = load(job.result)
-        if saved is not None:
-            reason = why_stale(saved, flags)
-            if reason is None:
+        reason = saved and why_stale(job, saved, extra)
+        if saved and not reason:
+            if not for_weights or has_weights(job, extra):
                 return False
-            print(f"again ({reason}) ", end="")
-        if saved is not None or not can_continue(job, flags):
-            shutil.rmtree(job.folder, ignore_errors=True)
-        print("... ", end="", flush=True)
-        log.truncate(0)  # what an earlier try said is not this one's
-        arguments = [*command(flags), "--run_dir", str(job.folder), "--resume"]  # --resume: continue, or begin
-        code = launch([sys.executable, "-u", str(HERE / "multitask_classifier.py"), *arguments], log)
-        if code:
-            raise UserError(f"{last_words(job.log)} (exit code {code}; its output: {job.log})")
-        write_result(job, flags)
+            reason = "its weights are gone"
+        ran_as = None if for_weights else adopt(job, extra)
+        if ran_as:
+            print(f"the same as {ran_as}, which ", end="")
+        else:
+            train(job, extra, log, reason)
     if not keep_weights:
-        for path in [path for pattern in WEIGHTS for path in job.folder.glob(pattern)]:
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-    return True
+        for finished in filter(None, (job, job.start)):
+            drop_weights(finished, extra)
+    return not ran_as
+
+
+def train(job, extra, log, reason):
+    """Run the job, and before it the one it starts from, if that is not there; then write its result. `reason`: why
+    the result that is there does not do; None if there is none."""
+    flags, start = {**extra, **job.flags}, {}
+    if reason:
+        print(f"again ({reason}) ", end="")
+    if job.start:
+        print(f"from {job.start.row.name} ", end="")
+        run(job.start, extra, for_weights=True)
+        start = {"init": job.start.folder, "model": None}  # that run brings its own model
+    if reason or not can_continue(job, flags):
+        shutil.rmtree(job.folder, ignore_errors=True)
+    for follower in job.followers:  # what began with earlier weights is not to be continued
+        shutil.rmtree(follower.folder, ignore_errors=True)
+    print("... ", end="", flush=True)
+    log.truncate(0)  # what an earlier try said is not this one's
+    arguments = [*command({**flags, **start}), "--run_dir", str(job.folder), "--resume"]  # --resume: continue, or begin
+    code = launch([sys.executable, "-u", str(HERE / "multitask_classifier.py"), *arguments], log)
+    if code:
+        raise UserError(f"{last_words(job.log)} (exit code {code}; its output: {job.log})")
+    write_result(job, flags)
+
+
+def has_weights(job, extra):
+    """Whether the job's folder holds the finished run of its result, with the weights to start from."""
+    finished = (job.folder / "scores.json").is_file() and (job.folder / "model.safetensors").is_file()
+    return finished and can_continue(job, {**extra, **job.flags})
+
+
+def drop_weights(job, extra):
+    """Delete a finished run's weights, unless a row that starts from them lacks a result."""
+    for follower in job.followers:
+        saved = load(follower.result)
+        if saved is None or why_stale(follower, saved, extra):
+            return
+    for path in [path for pattern in WEIGHTS for path in job.folder.glob(pattern)]:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 @contextlib.contextmanager
@@ -135,7 +176,7 @@ def figures(job):
 
 def build_parser():
     parser = argparse.ArgumentParser(prog="experiments.py", description=__doc__.splitlines()[0])
-    commands = parser.add_subparsers(dest="command", required=True, metavar="{list,run,show}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="{list,run,show,compare}")
     commands.add_parser("list", help="the tables and their rows")
 
     sub = commands.add_parser("run", help="run what is missing of a table")
@@ -152,6 +193,16 @@ def build_parser():
     sub = commands.add_parser("show", help="print a table in Markdown, ours beside the paper's, and draw its PNGs")
     sub.add_argument("table", metavar="TABLE")
     sub.add_argument("--out", type=Path, metavar="DIR", help="where the PNGs go (default: results/TABLE)")
+    sub = commands.add_parser(
+        "compare",
+        help="two rows over the seeds that both have",
+        description="Mean and sample standard deviation of two rows over the seeds that both have, and the difference "
+        "of the means: beyond two deviations if larger than 2 sqrt(s1^2 + s2^2), s1 and s2 the deviations of the two "
+        "rows. Fewer than 3 seeds: no claim.",
+    )
+    sub.add_argument("table", metavar="TABLE")
+    sub.add_argument("rows", metavar="ROW", nargs=2)
+    sub.add_argument("--column", metavar="HEADING", nargs="+", help="only these columns of the table")
     return parser
 
 
@@ -168,7 +219,8 @@ def list_command(arguments):
         print(f"{table.name}: {table.title} [{table.source}]")
         for row in table.rows:
             count = len(list((results_folder(table) / row.name).glob("seed-*.json")))
-            print(f"  {row.name:20} {count} results  {' '.join(command(flags_of(table, row)))}")
+            start = f"  from the weights of {row.init}" if row.init else ""
+            print(f"  {row.name:20} {count} results  {' '.join(command(flags_of(table, row)))}{start}")
 
 
 def run_command(arguments):
@@ -207,11 +259,18 @@ def show_command(arguments):
         print(f"drawn: {path}")
 
 
+def compare_command(arguments):
+    import report
+
+    print(report.compare(find_table(arguments.table), *arguments.rows, arguments.column))
+
+
 def main(argv=None):
     """Exit code: 0 all well, 1 a job failed, 2 a mistake of the user's, 130 stopped."""
     arguments = build_parser().parse_args(argv)
     try:
-        return {"list": list_command, "run": run_command, "show": show_command}[arguments.command](arguments) or 0
+        commands = {"list": list_command, "run": run_command, "show": show_command, "compare": compare_command}
+        return commands[arguments.command](arguments) or 0
     except KeyboardInterrupt:
         print("\nstopped; the same command goes on from here")
         return 130

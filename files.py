@@ -24,6 +24,12 @@ def complain(error):
     return 2
 
 
+def short(value, most=80):
+    """A value as it stands in a file, cut for a message of one line."""
+    value = repr(value)
+    return value if len(value) <= most else value[:most] + "..."
+
+
 @contextlib.contextmanager
 def written_whole(path):
     """Yield a temporary path beside `path`; when the block ends well, flush it to disk and rename it into place.

@@ -1,48 +1,39 @@
 """A row of a table made concrete: its flags, its files, and whether the result that is there still stands.
 
 A result is one small JSON file, results/TABLE/ROW/seed-N.json, that says exactly what was computed: flags, seed, model,
-data, versions, machine, scores, history. It stands as long as the same would be computed now: the same flags, and a
-model and data files with the same content, wherever they lie.
+data, versions, machine, scores, history. It stands as long as the same would be computed now: the same flags, a model
+and data files with the same content, wherever they lie, and, where the row starts from another's weights, the result
+of that one as it was.
 """
 
 import functools
+import hashlib
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import combinations
 from pathlib import Path
 
 import options as command_line
 from files import UserError, sha256, write_json
-from tables import Row, Table
+from tables import Row, Table, find_row, flags_of
 
 HERE = Path(__file__).parent
 RUNS, RESULTS = HERE / "runs" / "experiments", HERE / "results"
 FOLDERS = ("data_dir", "glue_dir")
-PATHS = ("run_dir", "model", *FOLDERS)  # flags that a result does not repeat: they say where, not what
+PATHS = ("run_dir", "model", "init", *FOLDERS)  # flags that a result does not repeat: they say where, not what
 # Flags that say on what machine and where. A result from a GPU stands on every other machine; model and data are
-# compared by their content.
+# compared by their content, a start by its result.
 MACHINE = {"use_gpu", "precision", "compile"}
-NOT_COMPARED = {*command_line.NOT_SAVED, *command_line.MAY_CHANGE, *MACHINE, *FOLDERS, "model"}
+NOT_COMPARED = {*command_line.NOT_SAVED, *command_line.MAY_CHANGE, *MACHINE, *FOLDERS, "model", "init"}
 
 # ---------------------------------------------------------------------------------------------------------- flags
 
 
-def find_row(table, name):
-    for row in table.rows:
-        if row.name == name:
-            return row
-    raise UserError(f"table {table.name} has no row {name}; its rows: {', '.join(row.name for row in table.rows)}")
-
-
-def flags_of(table, row):
-    """{flag: value} of a row: the table's, then those of the sibling it is based on, then its own."""
-    inherited = table.flags if row.base is None else flags_of(table, find_row(table, row.base))
-    return {name: value for name, value in {**inherited, **row.flags}.items() if value is not None}
-
-
 def command(flags):
-    """{flag: value} as command-line arguments."""
-    return [word for name, value in flags.items() for word in ([f"--{name}"] + ([] if value is True else [str(value)]))]
+    """{flag: value} as command-line arguments; a flag of value None is left out, one of value True stands alone."""
+    given = {name: value for name, value in flags.items() if value is not None}
+    return [word for name, value in given.items() for word in ([f"--{name}"] + ([] if value is True else [str(value)]))]
 
 
 def resolve(flags):
@@ -53,28 +44,47 @@ def resolve(flags):
 
 
 def check(table):
-    """Raise UserError unless the names are unique, every row is a valid command, every figure of a paper has a column,
-    and every row with a base differs from it in exactly the flags it lists."""
+    """Raise UserError unless the table says what it seems to say.
+
+    The names are unique; every row is a valid command; every figure of a paper has a column; a row that starts from
+    another's weights stands below it; every row with a base differs from it in exactly the flags it lists. All that
+    without the budget, which leaves different any two rows that are.
+    """
     names = [row.name for row in table.rows]
     if len(set(names)) < len(names):
         raise UserError(f"table {table.name} names a row twice: {', '.join(names)}")
+    if unknown := set(table.budget) - set(names):
+        raise UserError(f"table {table.name}, budget: there is no row {', '.join(sorted(unknown))}")
+    full = {row.name: _resolved(replace(table, budget={}), row) for row in table.rows}
     for row in table.rows:
         where = f"table {table.name}, row {row.name}"
         if unknown := set(row.paper) - set(table.columns):
             raise UserError(f"{where}: the table has no column {', '.join(sorted(unknown))}")
-        try:
-            resolved = resolve(flags_of(table, row))
-        except UserError as error:
-            raise UserError(f"{where}: {error}") from None
+        if row.init is not None and row.init not in names[: names.index(row.name)]:
+            raise UserError(f"{where}: starts from {row.init}, which is no row above it")
         if row.base is None:
             continue
-        base = resolve(flags_of(table, find_row(table, row.base)))
-        differing = {name for name in resolved if name != "run_dir" and resolved[name] != base[name]}
+        differing = _differing(full[row.name], full[find_row(table, row.base).name])
         if differing != set(row.flags):
             raise UserError(
                 f"{where}: says it varies {', '.join(sorted(row.flags))} of {row.base}, "
                 f"but differs from it in {', '.join(sorted(differing)) or 'nothing'}"
             )
+    cut = {row.name: _resolved(table, row) for row in table.rows}
+    for one, other in combinations(names, 2):
+        if _differing(full[one], full[other]) and not _differing(cut[one], cut[other]):
+            raise UserError(f"table {table.name}: its budget makes {one} and {other} the same")
+
+
+def _resolved(table, row):
+    try:
+        return resolve(flags_of(table, row))
+    except UserError as error:
+        raise UserError(f"table {table.name}, row {row.name}: {error}") from None
+
+
+def _differing(one, other):
+    return {name for name in one if name != "run_dir" and one[name] != other[name]}
 
 
 # ----------------------------------------------------------------------------------------------------------- jobs
@@ -108,6 +118,16 @@ class Job:
     @property
     def result(self):
         return results_folder(self.table) / self.row.name / f"{self.name}.json"
+
+    @property
+    def start(self):
+        """The job whose weights this one starts from; None if it starts from the checkpoint."""
+        return None if self.row.init is None else replace(self, row=find_row(self.table, self.row.init))
+
+    @property
+    def followers(self):
+        """The jobs that start from this one's weights."""
+        return [replace(self, row=row) for row in self.table.rows if row.init == self.row.name]
 
     @property
     def flags(self):
@@ -147,7 +167,8 @@ def write_result(job, flags):
         split["sha256"] = content(split["file"])
         split["file"], folder = _relative(split["file"], flags)
         used |= {folder}
-    model = config["model"]
+    start = job.start and load(job.start.result)
+    model = start["model"] if start else config["model"]  # the checkpoint that the first run began with
     if Path(model["name"]).is_dir():
         model = {**model, "name": Path(model["name"]).name, "source": "a folder"}
     result = {
@@ -164,6 +185,7 @@ def write_result(job, flags):
         "finished": time.strftime("%Y-%m-%d %H:%M:%S %z"),
         "scores": scores,
         "history": [json.loads(line) for line in history],
+        **({"start": fingerprint(start)} if start else {}),
     }
     job.result.parent.mkdir(parents=True, exist_ok=True)
     write_json(job.result, result)
@@ -180,9 +202,29 @@ def _relative(file, flags):
     return file, Path(file).name
 
 
-def why_stale(saved, flags):
-    """In a few words, why a result is not what `flags` (folders and model included) would give now; None if it is."""
-    if changed := changed_flags(saved, flags):
+def fingerprint(result):
+    """What tells a result from any other: a digest of its flags and dev scores (times and places left out)."""
+    told = {"seed": result["seed"], "flags": result["flags"], "dev": result["scores"]["dev"]}
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+
+
+def adopt(job, extra):
+    """Take over the result of another table's row that computed the very same, if there is one: returns "TABLE/ROW" or
+    None. A result so taken names that row as `ran_as`."""
+    for path in sorted(RESULTS.glob(f"*/*/{job.result.name}")):
+        saved = load(path)
+        if path != job.result and why_stale(job, saved, extra) is None:
+            ran_as = saved.get("ran_as", f"{saved['table']}/{saved['row']}")
+            job.result.parent.mkdir(parents=True, exist_ok=True)
+            write_json(job.result, {**saved, "table": job.table.name, "row": job.row.name, "ran_as": ran_as})
+            return ran_as
+    return None
+
+
+def why_stale(job, saved, extra):
+    """In a few words, why a result is not what the job would give now; None if it is. `extra`: model and folders."""
+    flags = {**extra, **job.flags}
+    if changed := why_changed(job, saved, extra):
         return changed
     name, digest = checkpoint(flags["model"])
     if saved["model"]["sha256"] != digest:
@@ -196,6 +238,18 @@ def why_stale(saved, flags):
     return None
 
 
+def why_changed(job, saved, extra=None):
+    """As `why_stale`, but of the flags and the start alone, which can be told without the model and the data."""
+    if changed := changed_flags(saved, {**(extra or {}), **job.flags}):
+        return changed
+    if job.start is None:
+        return "it started from another row" if "start" in saved else None
+    first = load(job.start.result)
+    if first is None or why_changed(job.start, first, extra) or saved.get("start") != fingerprint(first):
+        return f"{job.row.init}, which it starts from, changed"
+    return None
+
+
 def changed_flags(saved, flags):
     """Which flags of a result (or a run's config) are others now, in words; None if none. A flag that did not exist
     then had the value that is its default now."""
@@ -205,9 +259,10 @@ def changed_flags(saved, flags):
 
 
 def can_continue(job, flags):
-    """Whether job.folder holds a run of these very flags and this model."""
+    """Whether job.folder holds a run of these very flags and this model (for a row that starts from another's weights,
+    those: when that one runs, what followed it goes)."""
     config = load(job.folder / "config.json")
-    if config is None or config["model"]["sha256"] != checkpoint(flags["model"])[1]:
+    if config is None or (job.start is None and config["model"]["sha256"] != checkpoint(flags["model"])[1]):
         return False
     now = resolve(flags)
     return changed_flags(config, flags) is None and all(config["flags"][name] == now[name] for name in MACHINE)

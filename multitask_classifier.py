@@ -22,26 +22,35 @@ if __name__ == "__main__":
     except UserError as error:
         sys.exit(complain(error))
 
-import json
-import platform
 import shutil
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import nn
 
-import evaluation
-from base_bert import BertConfig
+import inference
+import options as command_line
+import results
 from bert import BertModel
 from course import CoursePredictions
-from datasets import TASKS, Sequences, Tokenizer, data_folder, fingerprint, read, subset
-from files import UNFINISHED, remove_unfinished, sha256, write_json, written_whole
+from files import write_json, written_whole
 from heads import make_head
-from hub import resolve
+from hub import Found, resolve
 from memory import keep_freed_memory
 from packing import pack
-from training import Split, Stopped, Trainer
+from runs import (
+    changed_data,
+    check_outputs,
+    describe_run,
+    fit_to_checkpoint,
+    load_weights,
+    open_folder,
+    read_data,
+    saved_config,
+    tasks_of,
+)
+from tokenization import Sequences
+from training import Stopped, Trainer
 
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "tokenizer_config.json", "special_tokens_map.json")
 
@@ -49,253 +58,115 @@ TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "tokenizer_config.json", "spec
 class MultitaskBERT(CoursePredictions, nn.Module):
     """A BERT trunk shared by the heads of all `tasks` {name: Task}.
 
-    Shapes: B sequences of one task, H hidden size, C outputs of its head.
+    `pairs`, `pooling` and `precision` are the flags' values; more `head_choices` go to heads.make_head.
+
+    Shapes: B examples of a task, P sequences of an example (1, or 2 for a separately encoded pair), S sequences of all
+    tasks together, N their tokens, H hidden size, C outputs of a head.
     """
 
-    def __init__(self, bert, tasks, head_dropout=0.3):
+    def __init__(self, bert, tasks, head_dropout=0.3, pairs="fused", pooling="cls", precision="fp32", **head_choices):
         super().__init__()
         self.bert = bert
         self.tasks = dict(tasks)
+        self.fused = pairs == "fused"
+        self.pooling, self.precision = pooling, precision
         hidden_size = bert.config.hidden_size
-        self.heads = nn.ModuleDict({name: make_head(task, hidden_size, head_dropout) for name, task in tasks.items()})
+        self.heads = nn.ModuleDict(
+            {name: make_head(task, hidden_size, head_dropout, pairs, **head_choices) for name, task in tasks.items()}
+        )
 
     @property
     def device(self):
         return self.bert.word_embedding.weight.device
 
+    @property
+    def autocast(self):
+        """Trunk and heads run in bf16 where --precision says so; weights stay fp32."""
+        return torch.autocast("cuda", torch.bfloat16, enabled=self.precision == "bf16")
+
     def forward(self, sequences):
-        """{task: Sequences} -> {task: logits [B, C]}."""
-        return self.classify(self.join(sequences))
+        """{task: Sequences or SentencePairs} -> {task: logits [B, C]}."""
+        return self.classify(self.embed(sequences))
 
-    def join(self, sequences):
-        """{task: Sequences} -> {task: joint vectors [B, H]}: one pass of the trunk over all tasks' sequences."""
-        tokens = pack(Sequences.concatenate(list(sequences.values())), self.device)
-        hidden = self.bert.encode_packed(tokens)  # [N, H]
-        pooled = self.bert.pool(hidden[tokens.packing.first])  # [B of all tasks, H]
-        parts = pooled.split([len(s) for s in sequences.values()])
-        return dict(zip(sequences, parts, strict=True))
+    def embed(self, sequences):
+        """{task: Sequences or SentencePairs} -> {task: embeddings [B, P, H]}: one pass of the trunk over all of it."""
+        tokens = self.pack(sequences)
+        with self.autocast:
+            return self.pool(self.bert.encode_packed(tokens), tokens, sequences)
 
-    def classify(self, joint):
-        """{task: joint vectors [B, H]} -> {task: logits [B, C]}."""
-        return {name: self.heads[name](vectors) for name, vectors in joint.items()}
+    def pack(self, sequences):
+        """All sequences of all tasks as packed tokens."""
+        return pack(Sequences.concatenate([part for s in sequences.values() for part in s.parts]), self.device)
 
+    def pool(self, hidden, tokens, sequences):
+        """The trunk's hidden states [N, H] -> {task: embeddings [B, P, H]}."""
+        if self.pooling == "mean":
+            pooled = tokens.packing.mean(hidden)  # [S, H]
+        else:
+            pooled = self.bert.pool(hidden[tokens.packing.first])  # [S, H]
+        blocks = pooled.split([len(s) * len(s.parts) for s in sequences.values()])
+        return {
+            name: block.view(len(s.parts), len(s), -1).transpose(0, 1)  # [P, B, H] -> [B, P, H]
+            for (name, s), block in zip(sequences.items(), blocks, strict=True)
+        }
 
-# ------------------------------------------------------------------------------------------- from flags to a run
-
-
-def tasks_of(options):
-    """{name: Task} of every task with a head."""
-    names = command_line.scored_tasks(options)
-    if unknown := [name for name in names if name not in TASKS]:
-        raise UserError(f"{', '.join(unknown)}: no such task; there are {', '.join(TASKS)}")
-    return {name: TASKS[name] for name in names}
-
-
-def read_data(options, tokenizer):
-    """Read and encode every file the run needs: {task: {split: Split}}, and sentences on where and what they are."""
-    data, reasons, notes = {}, {}, []
-    for name, task in tasks_of(options).items():
-        data[name] = {}
-        for split in ("train", "dev", "test"):
-            path, why = _path_of(task, split, options)
-            if split == "train" and name not in options.tasks:
-                continue
-            if split == "test" and why and not path.exists():
-                continue  # some public sets come without one
-            reasons[why] = None
-            examples = read(task, path, split)
-            limit = {"train": options.limit, "dev": options.dev_limit}.get(split, {}).get(name)
-            if limit is not None:
-                examples = subset(examples, limit)
-            data[name][split] = Split(examples, tokenizer.encode(examples.texts, options.max_length))
-            notes.append(_describe(name, split, data[name][split]))
-    return data, [why for why in reasons if why] + notes
+    def classify(self, embeddings):
+        """{task: embeddings [B, P, H]} -> {task: logits [B, C]}."""
+        with self.autocast:
+            return {name: self.heads[name](vectors) for name, vectors in embeddings.items()}
 
 
-def _path_of(task, split, options):
-    """(the file of one split, a sentence on why it is taken from there, or "" where a flag names the file)"""
-    prefix = evaluation.FILE_NAMES.get(task.name, task.name)
-    if explicit := getattr(options, f"{prefix}_{split}", None):
-        return Path(explicit), ""
-    is_glue = task.format == "tsv"
-    folder, why = data_folder(options.glue_dir, "glue", "sample/glue") if is_glue else data_folder(options.data_dir)
-    return folder / task.files[split], why
+# ----------------------------------------------------------------------------------------------------- building
 
 
-def _describe(name, split, part):
-    skipped, cut = part.examples.skipped, part.sequences.truncated
-    text = f"{name} {split}: {len(part.examples):,} examples, {part.sequences.lengths.mean():.0f} tokens on average"
-    if skipped:
-        text += f"; {len(skipped)} row{'s' * (len(skipped) > 1)} skipped (line {skipped[0][0]}: {skipped[0][1]})"
-    if cut:
-        text += f"; {cut} cut to --max_length"
-    return text
-
-
-def fit_to_checkpoint(options, found):
-    """The checkpoint's tokenizer, once it is clear that model, tokenizer and flags go together."""
-    config, tokenizer = BertConfig.from_file(found.folder / "config.json"), Tokenizer.from_folder(found.folder)
-    positions = config.max_position_embeddings
-    if "max_length" not in options.given:
-        options.max_length = min(options.max_length, positions)
-    if options.max_length > positions:
-        raise UserError(f"--max_length {options.max_length}: {found.name} has positions for {positions} tokens")
-    if tokenizer.vocab_size > config.vocab_size:
-        raise UserError(
-            f"{found.folder}: its tokenizer knows {tokenizer.vocab_size} tokens, its model {config.vocab_size}; "
-            "these are not of one checkpoint"
-        )
-    if config.type_vocab_size < 2 and any(task.is_pair for task in tasks_of(options).values()):
-        raise UserError(f"{found.name} has one token type, but pairs need two: choose other --tasks or --model")
-    return tokenizer
+def find_model(options):
+    """The checkpoint to begin with: that of --init's run, or of --model."""
+    if not options.init:
+        return resolve(options.model)
+    folder = Path(options.init)
+    if not (folder / "bert" / "config.json").is_file() or not (folder / "model.safetensors").is_file():
+        raise UserError(f"--init {folder}: no finished run is there (bert/ and model.safetensors)")
+    return Found(folder / "bert", str(folder / "bert"), f"the best epoch of {folder}")
 
 
 def build_model(found, options):
-    """The trunk of a checkpoint with fresh heads, on the device that was asked for."""
+    """The trunk of a checkpoint on the device that was asked for, with fresh heads, or those of --init's run."""
     bert = BertModel.from_pretrained(found.folder, attention=options.attention)
     torch.manual_seed(options.seed)  # the heads' initial weights
-    model = MultitaskBERT(bert, tasks_of(options), options.hidden_dropout_prob)
+    model = MultitaskBERT(
+        bert,
+        tasks_of(options),
+        options.hidden_dropout_prob,
+        options.pairs,
+        options.pooling,
+        options.precision,
+        sts_head=options.sts_head,
+        sts_cosine=options.sts_cosine,
+        sts_predict=options.sts_predict,
+        sst_head=options.sst_head,
+    )
+    if options.init:
+        fresh = load_weights(model, Path(options.init) / "model.safetensors", heads_may_differ=True)
+        print(f"weights of {options.init}" + (f"; fresh heads for {', '.join(fresh)}" if fresh else ""))
     return model.to("cuda" if options.use_gpu else "cpu")
 
 
-def describe_run(options, found, data, notes):
-    """What config.json records: flags, versions, machine, and exactly which model and data."""
-    weights = [found.folder / name for name in ("model.safetensors", "pytorch_model.bin")]
-    return {
-        "flags": command_line.to_saved(options),
-        "model": {
-            "name": found.name,
-            "source": found.source,
-            "sha256": next(sha256(path) for path in weights if path.is_file()),
-        },
-        "data": {
-            name: {
-                split: {"file": str(part.examples.path), "rows": len(part.examples), "sha": fingerprint(part.examples)}
-                for split, part in splits.items()
-            }
-            for name, splits in data.items()
-        },
-        "data_notes": notes,  # where the data are from and why, rows skipped, texts cut
-        "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
-        "machine": {
-            "device": torch.cuda.get_device_name() if options.use_gpu else platform.processor() or platform.machine(),
-            "threads": torch.get_num_threads(),
-        },
-    }
+# --------------------------------------------------------------------------------------------------- the three jobs
 
 
-def open_folder(options):
-    """(folder, saved config or None): a new folder for a new run, or the one of the run to resume."""
-    folder = Path(options.resume if isinstance(options.resume, str) else options.run_dir)
-    config = folder / "config.json"
-    if options.resume and config.is_file():
-        saved = _saved_config(config)
-        remove_unfinished(folder)
-        return folder, saved
-    if isinstance(options.resume, str):
-        raise UserError(f"--resume {folder}: no config.json there, so no run to continue")
-    if folder.is_file() or (folder.is_dir() and any(path.suffix != UNFINISHED for path in folder.iterdir())):
-        raise UserError(f"{folder} exists: choose another --run_dir, or continue that run with --resume")
-    return folder, None
-
-
-def _saved_config(path):
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-        if {"flags", "data"} <= config.keys() and {"name", "sha256"} <= config["model"].keys():
-            return config
-    except (ValueError, AttributeError):
-        pass
-    raise UserError(f"{path}: not the config of a run, so none to continue; start a new one")
-
-
-def _changed_data(before, now):
-    """The first file whose content differs between two records of data, wherever it lies; None when all are equal."""
-    for name, splits in now.items():
-        for split, part in splits.items():
-            if before.get(name, {}).get(split, {}).get("sha") != part["sha"]:
-                return f"{part['file']} ({name} {split})"
-    return None
-
-
-def _check_outputs(options):
-    """Refuse, before training, a prediction file that could not be written after it."""
-    for flag in command_line.OUTPUTS:
-        if path := getattr(options, flag):
-            folder = Path(path).absolute().parent
-            while not folder.exists():
-                folder = folder.parent
-            if not folder.is_dir() or not os.access(folder, os.W_OK) or Path(path).is_dir():
-                raise UserError(f"--{flag} {path}: cannot be written there; choose another file")
-
-
-def finish(trainer, found):
-    """After training: keep the last weights, predict the test sets with the best, and write what the run came to."""
-    folder, model, progress = trainer.folder, trainer.model, trainer.progress
-    trainer.save_model("last.safetensors")
-    trainer.load_model("model.safetensors")
-    for name in model.tasks:
-        if "test" in trainer.data[name]:
-            with trainer.autocast:
-                predictions = evaluation.predict(model, name, trainer.data[name]["test"].sequences)
-            trainer.write_predictions("test", {name: predictions})
-    model.bert.save_pretrained(folder / "bert")
-    for name in TOKENIZER_FILES:
-        if (found.folder / name).is_file():
-            with written_whole(folder / "bert" / name) as temporary:
-                shutil.copyfile(found.folder / name, temporary)
-
-    best = progress.history[progress.best_epoch - 1]
-    baselines = {
-        name: evaluation.baseline(task, trainer.data[name]["dev"].examples.labels) for name, task in model.tasks.items()
-    }
-    scores = {
-        **{key: best[key] for key in ("mean", "score") if key in best},
-        "selection_score": best["selection_score"],
-        "best_epoch": progress.best_epoch,
-        "epochs": progress.epoch,
-        "dev": best["dev"],
-        "baseline": baselines,
-        "updates": progress.update,
-        "tokens": progress.tokens,
-        "train_seconds": round(progress.train_seconds, 2),
-        "eval_seconds": round(progress.eval_seconds, 2),
-    }
-    write_json(folder / "scores.json", scores)
-    return scores
-
-
-def table(model, data, scores):
-    """The final table as text."""
-    lines = [f"{'task':8}{'metric':10}{'dev':>8}{'baseline':>10}{'examples':>10}"]
-    for name, task in model.tasks.items():
-        value, base, count = scores["dev"][name][task.metric], scores["baseline"][name], len(data[name]["dev"].examples)
-        lines.append(f"{name:8}{task.metric:10}{value:8.3f}{base:10.3f}{count:10,}")
-    if "score" in scores:
-        lines.append(f"mean of the three {scores['mean']:.3f}, score with (STS + 1) / 2 {scores['score']:.3f}")
-    seconds = scores["train_seconds"]
-    rate = f" ({scores['tokens'] / max(seconds, 0.01):,.0f} tokens/s)" if scores["tokens"] else ""
-    lines.append(
-        f"best epoch {scores['best_epoch']} of {scores['epochs']}; {scores['updates']:,} updates in {seconds:,.0f} s "
-        f"of training{rate}, {scores['eval_seconds']:,.0f} s of dev scoring"
-    )
-    return "\n".join(lines)
-
-
-def main(options):
+def train(options):
+    """A new run, or one to resume, from its first line to its last file."""
     folder, saved = open_folder(options)
     if saved:
         options = command_line.resumed(options, saved["flags"])
         options.model = saved["model"]["name"]
     command_line.check(options)
-    if options.use_gpu and not torch.cuda.is_available():
-        what = "the run to resume used --use_gpu, but" if saved else "--use_gpu:"
-        raise UserError(f"{what} this machine has no CUDA device that torch can use")
+    _check_device(options, "the run to resume used --use_gpu, but" if saved else "--use_gpu:")
     writer_type = tensorboard_writer() if options.tensorboard else None
-    _check_outputs(options)
+    check_outputs(options)
 
     # 1. the model and the data
-    found = resolve(options.model)
+    found = find_model(options)
     print(f"model: {found.name}, {found.source}")
     data, notes = read_data(options, fit_to_checkpoint(options, found))
     print("\n".join(notes))
@@ -303,7 +174,7 @@ def main(options):
     config = describe_run(options, found, data, notes)
     if saved and saved["model"]["sha256"] != config["model"]["sha256"]:
         raise UserError(f"{folder}: the weights of {found.name} are not what this run began with; start a new run")
-    if saved and (changed := _changed_data(saved["data"], config["data"])):
+    if saved and (changed := changed_data(saved["data"], config["data"])):
         raise UserError(f"{folder}: {changed} is not what this run began with; start a new run")
 
     # 2. the run's folder
@@ -314,12 +185,64 @@ def main(options):
     if (folder / "state.pt").is_file():
         trainer.load_state()
         print(f"resuming after {trainer.progress.epoch} epochs and {trainer.progress.step} steps")
-    print(f"run: {folder} ({trainer.describe_plan()})")
+    print(f"run: {folder}\n{trainer.describe_plan()}")
 
     # 3. training, then the results
     trainer.fit()
-    print(table(model, data, finish(trainer, found)))
+    print(results.table(model.tasks, data, trainer.finish()))
+    _save_trunk(model, found, folder / "bert")
     print(f"results in {folder}")
+
+
+def _save_trunk(model, found, folder):
+    """The trunk with its tokenizer as a Hugging Face folder."""
+    model.bert.save_pretrained(folder)
+    for name in TOKENIZER_FILES:
+        if (found.folder / name).is_file():
+            with written_whole(folder / name) as temporary:
+                shutil.copyfile(found.folder / name, temporary)
+
+
+def evaluate(options):
+    """Score a saved run on dev, and write its dev and test predictions."""
+    folder = Path(options.evaluate)
+    model, tokenizer, options = _open_saved(folder, options)
+    data, notes = read_data(options, tokenizer, training=False)
+    print("\n".join(notes))
+    out = Path(options.run_dir) if "run_dir" in options.given else folder / "evaluation"
+    out.mkdir(parents=True, exist_ok=True)
+    dev = results.predict_all(model, data, "dev")
+    results.write_predictions(out, model.tasks, data, "dev", dev, options)
+    scores = results.write_results(out, model, data, dev, options)
+    write_json(out / "scores.json", scores)
+    print(results.table(model.tasks, data, scores))
+    print(f"results in {out}")
+
+
+def predict(options):
+    """Print what a saved run says of sentences, or of pairs with a tab between them."""
+    lines = inference.read_lines(options.input)
+    model, tokenizer, options = _open_saved(Path(options.predict), options)
+    for text in inference.predict_texts(model, tokenizer, lines, options.max_length, model.fused):
+        print(text, flush=True)
+
+
+def _open_saved(folder, options):
+    """(the best model of a finished run, its tokenizer, its flags)."""
+    if not all((folder / name).is_file() for name in ("config.json", "model.safetensors", "bert/config.json")):
+        raise UserError(f"{folder}: no finished run is there (config.json, model.safetensors and bert/)")
+    options = command_line.check(command_line.of_saved_run(options, saved_config(folder / "config.json")["flags"]))
+    _check_device(options, "--use_gpu:")
+    found = Found(folder / "bert", str(folder), "a saved run")
+    tokenizer = fit_to_checkpoint(options, found)
+    model = build_model(found, options)
+    load_weights(model, folder / "model.safetensors")
+    return model, tokenizer, options
+
+
+def _check_device(options, what):
+    if options.use_gpu and not torch.cuda.is_available():
+        raise UserError(f"{what} this machine has no CUDA device that torch can use")
 
 
 def tensorboard_writer():
@@ -333,7 +256,8 @@ def tensorboard_writer():
 if __name__ == "__main__":
     keep_freed_memory()
     try:
-        main(OPTIONS)
+        JOB = evaluate if OPTIONS.evaluate else predict if OPTIONS.predict else train
+        JOB(OPTIONS)
     except Stopped as stop:
         print(stop)
         sys.exit(130)

@@ -1,6 +1,6 @@
-"""Every flag of multitask_classifier.py, its help, and the checks across flags. Imports no torch: `--help` is instant.
+"""The command line of multitask_classifier.py: parsing, the checks across flags, and flags saved and resumed.
 
-Names and meanings are those of the course's starter (CS224N default project) where it has them.
+The flags themselves are in flags.py. Imports no torch: a mistake is answered at once.
 """
 
 import argparse
@@ -8,191 +8,15 @@ import time
 from pathlib import Path
 
 from files import UserError
+from flags import COURSE_NAMES, INPUTS, OUTPUTS, build_parser
 
-COURSE_NAMES = {"sst": "sst", "para": "quora", "sts": "sts"}  # the course's flag prefixes -> our task names
-INPUTS = [f"{prefix}_{split}" for prefix in COURSE_NAMES for split in ("train", "dev", "test")]
-OUTPUTS = [f"{prefix}_{split}_out" for prefix in COURSE_NAMES for split in ("dev", "test")]
 LEARNING_RATES = {"pretrain": 1e-3, "finetune": 1e-5}
-NOT_SAVED = ("resume",)  # how a run is continued is not part of what it computes
+ONE_TASK_AT_A_TIME = ("in_turn", "mtdnn", "annealed")  # schedules whose steps cannot be summed over tasks
+WITHOUT_ORDER = ("mtdnn", "annealed")  # schedules that mix the tasks at random
+NOT_SAVED = ("resume", "evaluate", "predict", "input")  # not part of what a run computes
 MAY_CHANGE = ("run_dir", "tensorboard", "checkpoint_minutes")  # these do not decide what a run computes either
-
-EPILOG = """examples:
-  python multitask_classifier.py --option finetune --use_gpu
-  python multitask_classifier.py --option finetune --model minilm --lr 5e-5 --batch_size 16 --epochs 3 \\
-      --lr_schedule linear --warmup 0.1 --clip 1 --weight_decay 0.01 --limit quora=14057
-  python multitask_classifier.py --option pretrain --tasks cfimdb
-  python multitask_classifier.py --resume runs/NAME
-"""
-
-
-class Parser(argparse.ArgumentParser):
-    def error(self, message):
-        """One line instead of the whole usage."""
-        raise UserError(f"{message} (see --help)")
-
-
-def build_parser():
-    parser = Parser(
-        prog="multitask_classifier.py",
-        description="Fine-tune a hand-written BERT on several tasks at once: sentiment (SST, CFIMDB), paraphrases "
-        "(Quora), similarity (STS) and GLUE's RTE, QQP, MNLI, SST-2. A run is a folder: config, metrics, checkpoints, "
-        "predictions.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    _add_what_is_trained(parser.add_argument_group("what is trained"))
-    _add_training(parser.add_argument_group("training"))
-    _add_data(parser.add_argument_group("data"))
-    _add_run(parser.add_argument_group("the run"))
-    return parser
-
-
-def _add_what_is_trained(group):
-    add = group.add_argument
-    add(
-        "--option",
-        choices=("pretrain", "finetune"),
-        default="pretrain",
-        help="pretrain: freeze BERT, train the heads; finetune: train everything (default: %(default)s)",
-    )
-    add(
-        "--fine-tune-mode",
-        dest="option",
-        metavar="{last-linear-layer,full-model}",
-        type=_fine_tune_mode,
-        help="the later course's name for --option: last-linear-layer = pretrain, full-model = finetune",
-        default=argparse.SUPPRESS,
-    )
-    add(
-        "--model",
-        metavar="NAME",
-        help="a checkpoint: a folder, a Hugging Face hub id, or minilm (small, also installed by a package). "
-        "Default: bert-base-uncased where it can be had, otherwise minilm",
-    )
-    add(
-        "--tasks",
-        type=_names,
-        metavar="T,...",
-        default=["sst", "quora", "sts"],
-        help="tasks to train on: sst, quora, sts, cfimdb, rte, qqp, mnli, sst2, or one of your own in datasets.TASKS "
-        "(default: sst,quora,sts). Training any of the first three scores all three",
-    )
-    add(
-        "--attention",
-        choices=("plain", "fused"),
-        default="plain",
-        help="plain: attention written out; fused: torch's kernel, the same function (default: %(default)s)",
-    )
-    add(
-        "--max_length",
-        type=_max_length,
-        default=512,
-        metavar="N",
-        help="longest sequence in tokens (default: 512, or as many as the model has positions)",
-    )
-
-
-def _add_training(group):
-    add = group.add_argument
-    add("--epochs", type=_positive(int), default=10, metavar="N", help="epochs (default: %(default)s)")
-    add(
-        "--lr",
-        type=_positive(float),
-        metavar="X",
-        help="learning rate (default: 1e-3 for pretrain, 1e-5 for finetune)",
-    )
-    add(
-        "--batch_size",
-        type=_one_or_per_task(_positive(int)),
-        default=8,
-        metavar="N",
-        help="examples of each task in a batch: one number, or per task as sst=64,quora=32 (default: %(default)s)",
-    )
-    add("--hidden_dropout_prob", type=_share, default=0.3, metavar="P", help="dropout of the heads (default: 0.3)")
-    add("--seed", type=_seed, default=11711, metavar="N", help="random seed (default: %(default)s)")
-    add(
-        "--schedule",
-        choices=("simultaneous", "sequential"),
-        default="simultaneous",
-        help="simultaneous: a batch of every task a step, losses summed; sequential: an update after each batch "
-        "(default: %(default)s)",
-    )
-    add(
-        "--lr_schedule",
-        choices=("constant", "linear"),
-        default="constant",
-        help="linear: warm-up, then linear decay to 0 (default: %(default)s)",
-    )
-    add(
-        "--warmup",
-        type=_share,
-        default=0.0,
-        metavar="SHARE",
-        help="share of all updates in which the rate rises from 0; needs --lr_schedule linear (default: 0)",
-    )
-    add("--clip", type=_positive(float), metavar="NORM", help="clip the gradient's norm to this (default: off)")
-    add("--weight_decay", type=_not_negative(float), default=0.0, metavar="X", help="decoupled decay (default: 0)")
-    add(
-        "--no_decay_bias_norm",
-        action="store_true",
-        help="leave biases and LayerNorm out of the weight decay (default: decay everything, as the course)",
-    )
-    add(
-        "--patience", type=_positive(int), metavar="N", help="stop after N epochs without a better score (default: off)"
-    )
-    add("--use_gpu", action="store_true", help="train on the CUDA device")
-    add(
-        "--precision",
-        choices=("fp32", "bf16"),
-        help="bf16: autocast with fp32 weights, GPU only (default: bf16 with --use_gpu, otherwise fp32)",
-    )
-    add("--compile", action="store_true", help="compile the optimizer's update (needs a C++ compiler on a CPU)")
-
-
-def _add_data(group):
-    add = group.add_argument
-    add("--data_dir", metavar="DIR", help="the course's files (default: data/cs224n if it exists, else data/sample)")
-    add("--glue_dir", metavar="DIR", help="GLUE's folders (default: data/glue if it exists, else data/sample/glue)")
-    add(
-        "--limit",
-        type=_per_task(_rows_or_share),
-        default={},
-        metavar="T=N,...",
-        help="train on a fixed subset of a task: rows (quora=14057) or a share (quora=0.1)",
-    )
-    add(
-        "--dev_limit",
-        type=_per_task(_rows_or_share),
-        default={},
-        metavar="T=N,...",
-        help="score a fixed part of a task's dev set, for sweeps",
-    )
-    for flag in INPUTS:
-        prefix, split = flag.split("_")
-        add(f"--{flag}", metavar="FILE", help=f"{COURSE_NAMES[prefix]}: the {split} file (default: in --data_dir)")
-    for flag in OUTPUTS:
-        prefix, split, _ = flag.split("_")
-        add(f"--{flag}", metavar="FILE", help=f"{COURSE_NAMES[prefix]}: {split} predictions (default: in the run)")
-
-
-def _add_run(group):
-    add = group.add_argument
-    add("--run_dir", metavar="DIR", help="the run's folder, which must be new (default: runs/ and the time)")
-    add(
-        "--resume",
-        nargs="?",
-        const=True,
-        metavar="DIR",
-        help="continue a killed run, to the same result as if it had not been killed: the run in DIR, or in --run_dir",
-    )
-    add(
-        "--checkpoint_minutes",
-        type=_positive(float),
-        default=10.0,
-        metavar="M",
-        help="save the state this often besides at the end of each epoch (default: 10)",
-    )
-    add("--tensorboard", action="store_true", help="also write TensorBoard event files into the run")
+WITH_EVALUATE = ("evaluate", "data_dir", "glue_dir", "dev_limit", "run_dir", "use_gpu", "precision", *INPUTS)
+WITH_PREDICT = ("predict", "input", "use_gpu", "precision")
 
 
 def parse(argv=None):
@@ -203,6 +27,12 @@ def parse(argv=None):
     for action in silent._actions:
         action.default = argparse.SUPPRESS
     options.given = sorted(vars(silent.parse_args(argv)))
+    for flag, useful in (("evaluate", WITH_EVALUATE), ("predict", WITH_PREDICT)):
+        useless = [name for name in options.given if name not in useful]
+        if getattr(options, flag) and useless:
+            raise UserError(f"--{useless[0]} is of no use with --{flag}: the saved run says how it was made")
+    if options.input and not options.predict:
+        raise UserError("--input is what --predict reads: give --predict RUN too")
     if options.resume is True and options.run_dir is None:
         raise UserError("--resume: which run? Give its folder, as --resume DIR or with --run_dir DIR")
     return options
@@ -220,7 +50,12 @@ def check(options):
         raise UserError("--warmup needs --lr_schedule linear (a constant rate has no warm-up)")
     if options.no_decay_bias_norm and not options.weight_decay:
         raise UserError("--no_decay_bias_norm does nothing without --weight_decay")
+    if {"init", "model"} <= set(options.given):
+        raise UserError("--init brings its run's model: leave --model out")
     _check_tasks(options)
+    _check_heads(options)
+    _check_schedule(options)
+    _check_extras(options)
     outputs = {}
     for flag in OUTPUTS:
         if (path := getattr(options, flag)) and (other := outputs.setdefault(Path(path), flag)) != flag:
@@ -243,6 +78,47 @@ def _check_tasks(options):
             raise UserError(f"--{flag} is of no use in a run with --tasks {trained}")
     if isinstance(options.batch_size, dict) and (missing := [t for t in options.tasks if t not in options.batch_size]):
         raise UserError(f"--batch_size gives no size for {', '.join(missing)}: name every task, or give one number")
+
+
+def _check_heads(options):
+    if options.sts_head == "cosine" and options.pairs == "fused":
+        raise UserError("--sts_head cosine compares two embeddings, but --pairs fused has one: add --pairs concat")
+    if options.sts_head == "cosine" and options.option == "pretrain":
+        raise UserError("--sts_head cosine has nothing to train on a frozen trunk: use --option finetune")
+    if options.sts_cosine != "scaled" and options.sts_head != "cosine":
+        raise UserError(f"--sts_cosine {options.sts_cosine} needs --sts_head cosine")
+    if options.sts_predict != "argmax" and options.sts_head not in ("classification", "ordinal6"):
+        raise UserError(f"--sts_predict {options.sts_predict} needs --sts_head classification or ordinal6")
+    for flag, task in (("sts_head", "sts"), ("sst_head", "sst")):
+        if flag in options.given and task not in scored_tasks(options):
+            raise UserError(f"--{flag} is of no use in a run with --tasks {','.join(options.tasks)}")
+
+
+def _check_schedule(options):
+    schedule = options.schedule
+    if options.step == "summed" and schedule in ONE_TASK_AT_A_TIME:
+        raise UserError(f"--step summed: a step of --schedule {schedule} has one task only, so there is nothing to sum")
+    if options.task_order is not None:
+        if schedule in WITHOUT_ORDER:
+            raise UserError(f"--task_order: --schedule {schedule} mixes the tasks at random")
+        if unknown := [task for task in options.task_order if task not in options.tasks]:
+            raise UserError(f"--task_order names {', '.join(unknown)}, not among --tasks {','.join(options.tasks)}")
+    if options.balanced_sample != "epoch" and schedule != "balanced_round_robin":
+        raise UserError("--balanced_sample needs --schedule balanced_round_robin")
+
+
+def _check_extras(options):
+    for flag in ("pcgrad", "smart", "r_drop"):
+        if getattr(options, flag) and options.option == "pretrain":
+            raise UserError(f"--{flag} works on the trunk, which --option pretrain freezes: use --option finetune")
+    if options.layer_decay != 1 and options.option == "pretrain":
+        raise UserError("--layer_decay is about the trunk, which --option pretrain freezes: use --option finetune")
+    if options.smart is None and "smart_radius" in options.given:
+        raise UserError("--smart_radius is of no use without --smart")
+    if options.pcgrad:
+        summed = options.step == "summed" or (options.step is None and options.schedule == "simultaneous")
+        if not summed or len(options.tasks) < 2:
+            raise UserError("--pcgrad needs steps with several tasks: --schedule simultaneous, or --step summed")
 
 
 def scored_tasks(options):
@@ -270,82 +146,9 @@ def resumed(options, saved):
     return argparse.Namespace(**{**defaults, **saved, **keep})
 
 
-# ------------------------------------------------------------------------------------------------- types of values
-
-
-def _fine_tune_mode(text):
-    modes = {"last-linear-layer": "pretrain", "full-model": "finetune"}
-    if text not in modes:
-        raise argparse.ArgumentTypeError(f"{text!r}: choose last-linear-layer or full-model")
-    return modes[text]
-
-
-def _names(text):
-    """Names of tasks. Whether there is such a task is for datasets.py to say."""
-    names = [name.strip() for name in text.split(",")]
-    if "" in names:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected names with commas between them")
-    if len(set(names)) < len(names):
-        raise argparse.ArgumentTypeError(f"{text!r} names a task twice")
-    return names
-
-
-def _number(kind, text, least, strictly, most=float("inf")):
-    try:
-        value = kind(text)
-    except ValueError:
-        value = None
-    if value is None or not (value > least if strictly else value >= least) or not value < most:
-        bound = f"{'above' if strictly else 'at least'} {least}" + (
-            "" if most == float("inf") else f" and below {most}"
-        )
-        noun = "a whole number" if kind is int else "a number"
-        raise argparse.ArgumentTypeError(f"{text!r}: expected {noun} {bound}")
-    return value
-
-
-def _positive(kind):
-    return lambda text: _number(kind, text, 0, strictly=True)
-
-
-def _not_negative(kind):
-    return lambda text: _number(kind, text, 0, strictly=False)
-
-
-def _seed(text):
-    return _number(int, text, 0, strictly=False, most=2**63)  # torch takes no larger one
-
-
-def _max_length(text):
-    return _number(int, text, 5, strictly=False)  # room for [CLS] a [SEP] b [SEP]
-
-
-def _share(text):
-    return _number(float, text, 0, strictly=False, most=1)
-
-
-def _rows_or_share(text):
-    """14057 is a number of rows, 0.1 a share of them."""
-    if "." not in text:
-        return _number(int, text, 0, strictly=True)
-    value = _number(float, text, 0, strictly=True)
-    if value > 1:
-        raise argparse.ArgumentTypeError(f"{text!r}: a share is at most 1.0; rows are whole numbers")
-    return value
-
-
-def _per_task(value_type):
-    def parse_pairs(text):
-        values = {}
-        for part in text.split(","):
-            name, equals, value = part.partition("=")
-            if not equals:
-                raise argparse.ArgumentTypeError(f"{part!r}: expected task=value,...")
-            values[_names(name)[0]] = value_type(value)
-        return values
-
-    return parse_pairs
-
-
-def _one_or_per_task(value_type):
-    return lambda text: _per_task(value_type)(text) if "=" in text else value_type(text)
+def of_saved_run(options, saved):
+    """The flags of a saved run that is not to be trained on, with those that were given now."""
+    defaults = vars(build_parser().parse_args([]))
+    now = {name: getattr(options, name) for name in ("use_gpu", "precision", "given")}
+    given = {name: getattr(options, name) for name in options.given}
+    return argparse.Namespace(**{**defaults, **saved, **now, **given})

@@ -57,8 +57,15 @@ class Packing:
         first[self.order] = starts
         self.first = to_device(first, device)
         self.sequence = np.repeat(self.order, sorted_lengths)
+        self.device, self._sorted_lengths = device, sorted_lengths
         limit = BLOCK_SCORES[torch.device(device).type]
         self.blocks = [_block(sorted_lengths, starts, i, j, device) for i, j in _runs(sorted_lengths, limit)]
+
+    def mean(self, hidden):
+        """[N, H] packed -> [B, H]: the mean over each sequence's tokens, in the caller's order."""
+        lengths = to_device(self._sorted_lengths, self.device)
+        means = torch.segment_reduce(hidden, "mean", lengths=lengths, axis=0, unsafe=True)  # [B, H], shortest first
+        return means[to_device(np.argsort(self.order), self.device)]
 
 
 def _runs(lengths, limit):
@@ -96,7 +103,7 @@ class PackedTokens:
 
 
 def pack(sequences, device="cpu"):
-    """Pack ragged token ids (`datasets.Sequences`) for the trunk; results come back in the order of `sequences`."""
+    """Pack ragged token ids (`tokenization.Sequences`) for the trunk; results come back in the order of `sequences`."""
     packing = Packing(sequences.lengths, device)
     ordered = sequences.take(packing.order)
     positions = np.arange(len(ordered.ids)) - np.repeat(ordered.offsets[:-1], ordered.lengths)

@@ -4,6 +4,7 @@ Means are over seeds, deviations are sample standard deviations (n - 1). Results
 are never averaged together, and a result whose row has changed since is not shown.
 """
 
+import math
 import statistics
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,9 +13,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 import jobs
-from files import written_whole
+from files import UserError, written_whole
 from hub import MINILM, SHA256
-from tables import Row
+from tables import Row, find_row
 
 MINILM_NOTE = (
     "minilm is the published all-MiniLM-L6-v2; its own training data held Quora duplicate pairs, natural-language "
@@ -32,7 +33,7 @@ class Line:
 
     row: Row
     results: list = field(default_factory=list)
-    stale: int = 0  # results of this row that its flags of today would not give
+    stale: int = 0  # results of this row that its flags, or the row it starts from, would not give today
 
     @property
     def fraction(self):
@@ -59,7 +60,7 @@ def collect(table):
         groups, stale = {}, 0
         for path in sorted((jobs.results_folder(table) / row.name).glob("seed-*.json")):
             result = jobs.load(path)
-            if jobs.changed_flags(result, jobs.Job(table, row, result["seed"], result["fraction"]).flags):
+            if jobs.why_changed(jobs.Job(table, row, result["seed"], result["fraction"]), result):
                 stale += 1
                 continue
             data = tuple(split["sha256"] for splits in result["data"].values() for split in splits.values())
@@ -81,11 +82,11 @@ def markdown(table, lines):
     """The table, its legend and what is open as Markdown."""
     head = ["", *table.columns, "fraction", "seeds", "epochs", "minutes"]
     body = [[_label(line, lines), *_figures(table, line), *_circumstances(line)] for line in lines]
-    parts = [f"## {table.title}", _grid([head, *body]), _legend(table, lines)]
+    parts = [f"## {table.title}", _grid([head, *body]), _legend(table, lines), *([table.note] if table.note else [])]
     if notes := [f"- {row.title}: {row.note}" for row in table.rows if row.note]:
         parts.append("\n".join(notes))
     if waiting := [line for line in lines if not line.results]:
-        names = [line.row.name + (" (its flags changed since it ran)" if line.stale else "") for line in waiting]
+        names = [line.row.name + (" (changed since it ran)" if line.stale else "") for line in waiting]
         parts.append(f"Open: {', '.join(names)}.")
     return "\n\n".join(parts) + "\n"
 
@@ -98,17 +99,23 @@ def _figures(table, line):
         cell = "open" if paper is not None and not line.results else "–" if paper is not None else ""
         if values:
             mean, deviation = mean_and_deviation(values)
-            cell = f"{mean:.3f}" + (f" ± {deviation:.3f}" if deviation is not None else "")
+            cell = _mean(mean, deviation)
             cell += "*" if _on_part(line, path) else ""
         cells.append(cell + (f" ({paper:.3f})" if paper is not None else ""))
     return cells
 
 
+def _mean(mean, deviation):
+    return f"{mean:.3f}" + (f" ± {deviation:.3f}" if deviation is not None else "")
+
+
 def _on_part(line, path):
     """Whether the figure at `path` was measured on part of a dev set."""
     limited = set(line.results[0]["flags"]["dev_limit"])
-    task = path.split(".")[1] if path.startswith("dev.") else None
-    return task in limited if task else path in ("mean", "score", "selection_score") and bool(limited)
+    if path in ("mean", "score", "selection_score"):
+        return bool(limited)
+    split, task, *_ = path.split(".")
+    return split == "dev" and task in limited
 
 
 def _circumstances(line):
@@ -158,6 +165,69 @@ def _legend(table, lines):
     if any(line.fraction < 1 for line in measured):
         text.append("A fraction below 1: trained on that fixed share of each task's training rows.")
     return " ".join(text)
+
+
+# ----------------------------------------------------------------------------------------------------- comparison
+
+
+def compare(table, one, other, headings=None):
+    """Two rows as Markdown, column by column over the seeds that both have.
+
+    d = m1 - m2 of the means m over the seeds; s1, s2 the rows' sample standard deviations. Two deviations of the
+    difference are 2 sqrt(s1^2 + s2^2): of two runs, one of each row, not of the two means, whose difference is known
+    better than that, so that "beyond" is said with care. It is not said of fewer than 3 seeds. Rows are compared on the
+    same fraction, model and data only. Raises UserError where no seed has both.
+    """
+    if unknown := [heading for heading in headings or () if heading not in table.columns]:
+        raise UserError(f"table {table.name} has no column {unknown[0]}; its columns: {', '.join(table.columns)}")
+    rows = [find_row(table, name) for name in (one, other)]
+    lines = collect(table)
+    first, second = ([line for line in lines if line.row == row and line.results] for row in rows)
+    matching = [(a, b) for a in first for b in second if _comparable(a, b)]
+    if not matching:
+        raise UserError(f"{one} and {other} of table {table.name} have no seed, model and data in common: run both")
+    grid = [["", one, other, "difference", "two deviations", "seeds", ""]]
+    for a, b in matching:
+        seeds = _seeds(a) & _seeds(b)
+        pair = [Line(line.row, [result for result in line.results if result["seed"] in seeds]) for line in (a, b)]
+        share = f" ({a.fraction:g} of the training rows)" if a.fraction < 1 else ""
+        for heading in headings or table.columns:
+            path = table.columns[heading]
+            values = [line.values(path) for line in pair]
+            if all(len(found) == len(seeds) for found in values):
+                mark = "*" if any(_on_part(line, path) for line in pair) else ""
+                grid.append([heading + mark + share, *_difference(*values)])
+    return f"## {rows[0].title} against {rows[1].title}\n\n{_grid(grid)}\n"
+
+
+def _difference(one, other):
+    """The cells of two lists of figures, of one seed each: both means, the difference, two deviations, and the word."""
+    (mean1, s1), (mean2, s2) = mean_and_deviation(one), mean_and_deviation(other)
+    cells = [_mean(mean1, s1), _mean(mean2, s2), f"{mean1 - mean2:+.3f}"]
+    if s1 is None:
+        return [*cells, "", "1", "no claim"]
+    two = 2 * math.sqrt(s1**2 + s2**2)
+    word = "no claim" if len(one) < 3 else "beyond" if abs(mean1 - mean2) > two else "within"
+    return [*cells, f"{two:.3f}", str(len(one)), word]
+
+
+def _seeds(line):
+    return {result["seed"] for result in line.results}
+
+
+def _comparable(one, other):
+    """Whether two lines have a seed, the fraction, the model and the content of the files that both use in common."""
+    a, b = one.results[0], other.results[0]
+    return (
+        bool(_seeds(one) & _seeds(other))
+        and one.fraction == other.fraction
+        and a["model"]["sha256"] == b["model"]["sha256"]
+        and all(_digests(a)[file] == _digests(b)[file] for file in _digests(a).keys() & _digests(b).keys())
+    )
+
+
+def _digests(result):
+    return {(task, split): s["sha256"] for task, splits in result["data"].items() for split, s in splits.items()}
 
 
 # ------------------------------------------------------------------------------------------------------- pictures
@@ -247,7 +317,7 @@ def _trains(line, path):
     if not line.results:
         return False
     tasks = line.results[0]["flags"]["tasks"]
-    return path.split(".")[1] in tasks if path.startswith("dev.") else len(tasks) > 1
+    return path.split(".")[1] in tasks if "." in path else len(tasks) > 1
 
 
 def _tick(line, lines, separator="\n"):

@@ -1,14 +1,17 @@
-"""The sources' tables as data for experiments.py: a row is a set of command-line flags and the figures a paper prints.
+"""Tables of experiments as data: a row is a set of command-line flags and the figures a paper prints.
 
-To add an experiment, add a `Row`; to repeat a table on a smaller budget, add `replace(TABLE, name=..., flags={...})`.
-A row with a `base` starts from that sibling's flags and changes exactly the flags it lists (`experiments.check` proves
-it: flags that follow from one another, as --lr from --option, must be listed too).
+To add an experiment, add a `Row`; to repeat a table at another size, add `replace(TABLE, name=..., budget={...})`.
+A row with a `base` starts from that sibling's flags and changes exactly the flags it lists (`jobs.check` proves it:
+flags that follow from one another, as --lr from --option, must be listed too). A row with an `init` starts from that
+sibling's trained weights. The first tables are here, those of the training strategies in strategy_tables.py.
 
 Sources: Yan, "BERT Multitask Learning in a Semi-Supervised Learning Setup"; Qin and Tran, "BERT's Mean Teacher and
 Multitask Fine-Tuning" (both CS224N reports).
 """
 
 from dataclasses import dataclass, field
+
+from files import UserError
 
 
 @dataclass(frozen=True)
@@ -19,6 +22,7 @@ class Row:
     title   what a reader calls it
     flags   flag of multitask_classifier.py -> its value as typed (True: a flag without value; None: take it away)
     base    the sibling row whose flags this one starts from
+    init    the sibling row, listed above this one, whose best weights (same seed and fraction) this one starts from
     paper   column of the table -> the paper's figure
     note    what a reader should know besides
     """
@@ -27,6 +31,7 @@ class Row:
     title: str
     flags: dict
     base: str | None = None
+    init: str | None = None
     paper: dict = field(default_factory=dict)
     note: str = ""
 
@@ -37,7 +42,9 @@ class Table:
 
     columns  heading -> where the figure is in a run's scores.json ("dev.sst.accuracy"; a list's items go by number)
     flags    what every row starts from
+    budget   row -> flags that win over all of that row's: the same experiment at another size
     reference  whose figures stand beside ours
+    note     what a reader should know besides
     """
 
     name: str
@@ -46,7 +53,28 @@ class Table:
     columns: dict
     rows: tuple
     flags: dict = field(default_factory=dict)
+    budget: dict = field(default_factory=dict)
     reference: str = "the paper"
+    note: str = ""
+
+
+def find_row(table, name):
+    """The row of that name. Raises UserError where there is none."""
+    for row in table.rows:
+        if row.name == name:
+            return row
+    raise UserError(f"table {table.name} has no row {name}; its rows: {', '.join(row.name for row in table.rows)}")
+
+
+def flags_of(table, row):
+    """{flag: value} of a row: the table's, then those of the sibling it is based on, then its own, then its budget."""
+    flags, lineage = dict(table.flags), [row]
+    while lineage[0].base is not None:
+        lineage.insert(0, find_row(table, lineage[0].base))
+    for ancestor in lineage:
+        flags |= ancestor.flags
+    flags |= table.budget.get(row.name, {})
+    return {name: value for name, value in flags.items() if value is not None}
 
 
 MINBERT = Table(
@@ -129,5 +157,3 @@ RECIPE = Table(
         ),
     ),
 )
-
-TABLES = {table.name: table for table in (MINBERT, RECIPE)}

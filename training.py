@@ -12,33 +12,27 @@ import os
 import signal
 import time
 from dataclasses import asdict, dataclass, field
+from functools import partial
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
 from torch.nn.utils import clip_grad_norm_
 from tqdm import tqdm
 
 import evaluation
-from datasets import Examples, Sequences
-from files import UserError, write_text, written_whole
+import gradient_surgery
+import results
+from files import UserError, write_json, write_text, written_whole
+from objective import Objective
 from optimizer import AdamW, learning_rate_factor, parameter_groups, set_learning_rate
-from packing import to_device
-from schedules import SCHEDULES, Batches
+from runs import load_weights, save_weights
+from schedules import make_batches, steps_of_epoch
 
+STEPS_TO_ESTIMATE = 20  # steps before the first word on how long the run will take
 CHECK_EVERY = {"cpu": 1, "cuda": 20}  # steps between looks at the loss: on a GPU a look waits for the device
 
 
 class Stopped(Exception):
     """The user asked the run to stop; its state is saved."""
-
-
-@dataclass
-class Split:
-    """One file of one task, read and encoded."""
-
-    examples: Examples
-    sequences: Sequences
 
 
 @dataclass
@@ -66,40 +60,41 @@ class Trainer:
         self.device = model.device
         self.frozen = options.option == "pretrain"
         self.trained = [model.tasks[name] for name in options.tasks]
-        self.batches = {
-            name: Batches(name, len(data[name]["train"].sequences), self._batch_size(name), options.seed)
-            for name in options.tasks
-        }
-        self.steps = list(SCHEDULES[options.schedule]({name: b.count for name, b in self.batches.items()}))
-        self.updates = len(self.steps) * options.epochs
-        self.labels = {name: to_device(data[name]["train"].examples.labels, self.device) for name in options.tasks}
+        rows = {name: len(data[name]["train"].sequences) for name in options.tasks}
+        self.batches = make_batches(
+            options.schedule, rows, options.batch_size, options.seed, options.shuffle, options.balanced_sample
+        )
+        self.updates = len(self.steps_of(0)) * options.epochs
 
         model.bert.requires_grad_(not self.frozen)
-        groups = parameter_groups(model, options.weight_decay, decay_everything=not options.no_decay_bias_norm)
+        groups = parameter_groups(
+            model, options.weight_decay, not options.no_decay_bias_norm, options.lr, options.layer_decay
+        )
         self.optimizer = AdamW(groups, lr=options.lr, compiled=options.compile)
-        self.autocast = torch.autocast("cuda", torch.bfloat16, enabled=options.precision == "bf16")
-        self.features = {}  # frozen trunk: {(task, split): joint vectors [n, H]}, computed once a run
+        self.objective = Objective(model, data, options)
 
         self.progress = Progress()
-        self.loss_sums = self._zero_sums()  # of the current epoch, for its record
-        self.unchecked = []  # (update, {task: loss}) since the last look
+        self.best_dev = None  # {task: Predictions} of the best epoch, if this process has seen it
+        self.loss_sums = {}  # {term: sum of its values and their number}, of the current epoch, for its record
+        self.unchecked = []  # (update, {term: value}) since the last look
         self.stop_requested = False
 
-    def _batch_size(self, name):
-        size = self.options.batch_size
-        return size[name] if isinstance(size, dict) else size
-
-    def _zero_sums(self):
-        """{task: [sum of losses, number of batches]}"""
-        return {task.name: torch.zeros(2, dtype=torch.float64, device=self.device) for task in self.trained}
+    def steps_of(self, epoch):
+        """The steps of an epoch (from 0), each a list of (task, index of its batch)."""
+        options, counts = self.options, {name: b.count for name, b in self.batches.items()}
+        return steps_of_epoch(
+            options.schedule, counts, epoch, options.epochs, options.seed, options.step, options.task_order
+        )
 
     def describe_plan(self):
-        """One line: what this run will do."""
-        sizes = ", ".join(f"{name} {b.count} batches of {b.batch_size}" for name, b in self.batches.items())
+        """What this run will do: updates, and the batches of each task in the first epoch."""
+        steps = self.steps_of(0)
+        counts = {name: sum(task == name for step in steps for task, _ in step) for name in self.batches}
+        sizes = ", ".join(f"{name} {counts[name]:,} of {b.batch_size}" for name, b in self.batches.items())
         what = "the heads on a frozen trunk" if self.frozen else "everything"
         epochs = self.options.epochs
-        length = f"{epochs} epoch{'s' * (epochs > 1)} of {len(self.steps):,} updates"
-        return f"train {what} for {length}, {self.options.schedule}: {sizes}"
+        length = f"{epochs} epoch{'s' * (epochs > 1)} of {len(steps):,} steps, {self.updates:,} updates"
+        return f"plan: train {what}, {self.options.schedule}, {length}; batches an epoch: {sizes}"
 
     # ---------------------------------------------------------------------------------------------------- the loop
 
@@ -114,15 +109,16 @@ class Trainer:
         options, progress = self.options, self.progress
         self.model.train()
         started, last_saved, seconds_before = time.monotonic(), time.monotonic(), progress.train_seconds
-        steps = self.steps[progress.step :]
+        steps, done = self.steps_of(progress.epoch), progress.step
         name = f"epoch {progress.epoch + 1}/{options.epochs}"
-        with tqdm(steps, name, len(self.steps), initial=progress.step, unit="step", dynamic_ncols=True) as bar:
+        with tqdm(steps[done:], name, len(steps), initial=done, unit="step", dynamic_ncols=True) as bar:
             for step in bar:
                 self._train_step(step)
                 progress.train_seconds = seconds_before + time.monotonic() - started
+                if progress.update == STEPS_TO_ESTIMATE:
+                    self._estimate()
                 if not self.unchecked:
-                    rate = progress.tokens / max(progress.train_seconds, 1e-9)
-                    speed = "" if self.frozen else f", {rate:,.0f} tokens/s"
+                    speed = "" if self.frozen else f", {self._tokens_per_second():,.0f} tokens/s"
                     bar.set_postfix_str(f"loss {self.last_loss:.3f}{speed}", refresh=False)
                 if self.stop_requested:
                     self._stop()
@@ -134,21 +130,17 @@ class Trainer:
     def _train_step(self, step):
         """One update. `step` is a list of (task, index of its batch)."""
         options, progress = self.options, self.progress
-        # 1. the examples of this step, and one pass of the trunk over all of them
-        rows = [(name, self.batches[name](progress.epoch, index)) for name, index in step]
-        with self.autocast:
-            logits = self.model.classify(self._joint_vectors(rows))
-        # 2. one loss a task, summed without weights
-        losses = {
-            name: self.model.heads[name].loss(logits[name].float(), self.labels[name][self._index(r)])
-            for name, r in rows
-        }
-        self._look_at(losses, force=False)
-        # 3. the gradient and the update
+        # 1. the examples of this step
+        batches = [(name, self.batches[name](progress.epoch, index)) for name, index in step]
+        # 2. the terms of the loss, and the gradient of their sum
+        self.optimizer.zero_grad(set_to_none=True)
+        terms = self._task_by_task(batches) if options.pcgrad else self.objective(batches)
+        if not options.pcgrad:
+            sum(terms.values()).backward()
+        self._look_at(terms, force=False)
+        # 3. the update
         factor = learning_rate_factor(options.lr_schedule, progress.update, self.updates, options.warmup)
         set_learning_rate(self.optimizer, factor)
-        self.optimizer.zero_grad(set_to_none=True)
-        sum(losses.values()).backward()
         if options.clip:
             clip_grad_norm_(self.model.parameters(), options.clip)
         self.optimizer.step()
@@ -156,30 +148,44 @@ class Trainer:
         progress.step += 1
         progress.update += 1
         if not self.frozen:
-            progress.tokens += sum(int(self.data[name]["train"].sequences.lengths[r].sum()) for name, r in rows)
+            progress.tokens += sum(int(self.data[name]["train"].sequences.lengths[r].sum()) for name, r in batches)
 
-    def _joint_vectors(self, rows):
-        """[(task, row numbers)] -> {task: [B, H]}."""
+    def _task_by_task(self, batches):
+        """Gradient surgery: each task's gradient on its own, then combined. Returns the terms of the loss."""
+        terms = {}
+
+        def loss_of(batch):
+            of_task = self.objective([batch])
+            terms.update(of_task)
+            return sum(of_task.values())
+
+        gradient_surgery.backward([partial(loss_of, batch) for batch in batches], list(self.model.parameters()))
+        return terms
+
+    def _tokens_per_second(self):
+        return self.progress.tokens / max(self.progress.train_seconds, 1e-9)
+
+    def _estimate(self):
+        """After the first steps: how long all of them will take. Texts differ in length, so tokens are what counts."""
+        seconds, epochs = self.progress.train_seconds, self.options.epochs
         if self.frozen:
-            return {name: self._frozen(name, "train")[self._index(r)] for name, r in rows}
-        return self.model.join({name: self.data[name]["train"].sequences.take(r) for name, r in rows})
-
-    def _index(self, rows):
-        return to_device(rows, self.device)
-
-    def _frozen(self, name, split):
-        """The joint vectors [n, H] of a split under the frozen trunk, in eval mode: they never change."""
-        if (name, split) not in self.features:
-            with self.autocast:
-                vectors = evaluation.joint_vectors(self.model, name, self.data[name][split].sequences)
-            self.features[name, split] = vectors
-        return self.features[name, split]
+            total = seconds / self.progress.update * self.updates
+        else:
+            means = {name: self.data[name]["train"].sequences.lengths.mean() for name in self.batches}
+            steps = [batch for step in self.steps_of(0) for batch in step]
+            tokens = sum(len(self.batches[name](0, index)) * means[name] for name, index in steps)
+            total = tokens * epochs / self._tokens_per_second()
+        tqdm.write(
+            f"{self.progress.update} updates took {seconds:.0f} s: about {max(total / 60, 0.1):.1f} minutes of "
+            f"training for {epochs} epoch{'s' * (epochs > 1)}, and the dev scoring after each"
+        )
 
     def _look_at(self, losses, force):
-        """Add the step's losses to the record; every CHECK_EVERY steps look whether all of them are finite."""
+        """Add the step's terms to the record; every CHECK_EVERY steps look whether all of them are finite."""
         detached = {name: loss.detach() for name, loss in losses.items()}
         for name, loss in detached.items():
-            self.loss_sums[name] += torch.stack([loss.double(), torch.ones_like(loss, dtype=torch.float64)])
+            one = torch.stack([loss.double(), torch.ones_like(loss, dtype=torch.float64)])
+            self.loss_sums[name] = self.loss_sums[name] + one if name in self.loss_sums else one
         self.unchecked.append((self.progress.update + 1, detached))
         if len(self.unchecked) < CHECK_EVERY[self.device.type] and not force:
             return
@@ -217,7 +223,8 @@ class Trainer:
         progress.epoch += 1
         progress.step = 0
         progress.eval_seconds += time.monotonic() - started
-        sums = {name: total.tolist() for name, total in self.loss_sums.items()}
+        by_task = sorted(self.loss_sums, key=lambda term: self.options.tasks.index(term.split()[0]))
+        sums = {term: self.loss_sums[term].tolist() for term in by_task}
         progress.history.append(
             {
                 "epoch": progress.epoch,
@@ -230,12 +237,13 @@ class Trainer:
                 "tokens": progress.tokens,
             }
         )
-        self.loss_sums = self._zero_sums()
+        self.loss_sums = {}
         improved = progress.best is None or score > progress.best
         if improved:
             progress.best, progress.best_epoch, progress.epochs_without_gain = score, progress.epoch, 0
-            self.save_model("model.safetensors")
-            self.write_predictions("dev", predictions)
+            self.best_dev = predictions
+            save_weights(self.model, self.folder / "model.safetensors")
+            results.write_predictions(self.folder, self.model.tasks, self.data, "dev", predictions, self.options)
         else:
             progress.epochs_without_gain += 1
             progress.stopped_early = progress.epochs_without_gain == self.options.patience
@@ -246,16 +254,35 @@ class Trainer:
             self._stop()
 
     def _score_dev(self):
-        predictions, scores = {}, {}
-        for name, task in self.model.tasks.items():
-            dev = self.data[name]["dev"]
-            if self.frozen:
-                predictions[name] = evaluation.read_out(self.model, name, self._frozen(name, "dev"))
-            else:
-                with self.autocast:
-                    predictions[name] = evaluation.predict(self.model, name, dev.sequences)
-            scores[name] = evaluation.task_scores(task, predictions[name], dev.examples.labels)
-        return predictions, scores
+        predictions = self._predict_dev()
+        return predictions, results.scores_of(self.model.tasks, self.data, "dev", predictions)
+
+    def _predict_dev(self):
+        if not self.frozen:
+            return results.predict_all(self.model, self.data, "dev")
+        return {
+            name: evaluation.read_out(self.model, name, self.objective.frozen_embeddings(name, "dev"))
+            for name in self.model.tasks
+        }
+
+    def finish(self):
+        """After training: keep the last weights, go back to the best, and write what they come to. Returns that."""
+        progress = self.progress
+        save_weights(self.model, self.folder / "last.safetensors")
+        load_weights(self.model, self.folder / "model.safetensors")
+        best = self.best_dev or self._predict_dev()
+        scores = {
+            "selection_score": progress.best,
+            "best_epoch": progress.best_epoch,
+            "epochs": progress.epoch,
+            **results.write_results(self.folder, self.model, self.data, best, self.options),
+            "updates": progress.update,
+            "tokens": progress.tokens,
+            "train_seconds": round(progress.train_seconds, 2),
+            "eval_seconds": round(progress.eval_seconds, 2),
+        }
+        write_json(self.folder / "scores.json", scores)
+        return scores
 
     def _log(self, record, improved):
         loss = ", ".join(f"{name} {value:.3f}" for name, value in record["loss"].items())
@@ -272,29 +299,6 @@ class Trainer:
             self.writer.flush()
 
     # ------------------------------------------------------------------------------------- files, resume, stopping
-
-    def write_predictions(self, split, predictions):
-        """The prediction files of one split: in the run's folder, or where --sst_dev_out and its kin say."""
-        alone = len(self.trained) == 1
-        for name, values in predictions.items():
-            task, examples = self.model.tasks[name], self.data[name][split].examples
-            explicit = getattr(self.options, f"{evaluation.FILE_NAMES.get(name, name)}_{split}_out", None)
-            paths = evaluation.prediction_files(
-                self.folder / "predictions", task, split, self.options.option, alone and task in self.trained
-            )
-            for path in [explicit, *paths[1:]] if explicit else paths:
-                evaluation.write_predictions(path, task, examples.ids, values)
-
-    def save_model(self, name):
-        tensors = {key: value.detach().cpu().contiguous() for key, value in self.model.state_dict().items()}
-        with written_whole(self.folder / name) as temporary:
-            temporary.write_bytes(save(tensors, metadata={"format": "pt"}))
-
-    def load_model(self, name):
-        try:
-            self.model.load_state_dict(load_file(self.folder / name))
-        except (SafetensorError, RuntimeError):
-            raise UserError(f"{self.folder / name}: damaged, or not of this run; start a new one") from None
 
     def save_state(self):
         self._look_at({}, force=True)  # a loss tells more than the weights it spoilt
@@ -346,6 +350,6 @@ class Trainer:
     def _stop(self):
         self.save_state()
         raise Stopped(
-            f"stopped in epoch {self.progress.epoch + 1} after {self.progress.step} of {len(self.steps)} steps; "
-            f"continue with --resume {os.path.relpath(self.folder)}"
+            f"stopped in epoch {self.progress.epoch + 1} after {self.progress.step} of "
+            f"{len(self.steps_of(self.progress.epoch))} steps; continue with --resume {os.path.relpath(self.folder)}"
         )

@@ -34,10 +34,11 @@ def main():
 
     import evaluation
     from bert import BertModel
-    from datasets import TASKS, Tokenizer, data_folder, read
+    from datasets import TASKS, data_folder, read
     from hub import resolve
     from memory import keep_freed_memory
     from multitask_classifier import MultitaskBERT
+    from tokenization import Tokenizer
 
     keep_freed_memory()
     if args.threads:

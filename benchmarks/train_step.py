@@ -28,9 +28,10 @@ def main():
     import numpy as np
     import torch
 
-    from datasets import TASKS, Tokenizer, data_folder, read
+    from datasets import TASKS, data_folder, read
     from hub import resolve
     from memory import keep_freed_memory
+    from tokenization import Tokenizer
 
     keep_freed_memory()
     if args.threads:

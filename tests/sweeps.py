@@ -10,8 +10,9 @@ import tiny
 import experiments
 import jobs
 import options
+from experiments import TABLES
 from files import sha256
-from tables import TABLES, Row, Table
+from tables import Row, Table
 
 TABLE = Table(
     name="demo",
@@ -63,10 +64,11 @@ class Script:
 
     @staticmethod
     def config(flags):
+        model = Path(flags.init) / "bert" if flags.init else Path(flags.model)
         files = [Path(flags.data_dir) / f"{name}-train.csv" for name in ("ids-sst", "quora", "sts")]
         return {
             "flags": options.to_saved(flags),
-            "model": {"name": flags.model, "source": "here", "sha256": sha256(Path(flags.model) / "model.safetensors")},
+            "model": {"name": str(model), "source": "here", "sha256": sha256(model / "model.safetensors")},
             "data": {path.name: {"train": {"file": str(path), "rows": 20, "sha": "0"}} for path in files},
             "versions": {"python": "3"},
             "machine": {"device": "abacus", "threads": 2},

@@ -15,9 +15,10 @@ from torch import nn
 import hub
 from base_bert import to_hugging_face
 from bert import BertForMaskedLM, BertLayer, BertModel, BertSelfAttention
-from datasets import TASKS, Tokenizer, read
+from datasets import TASKS, read
 from files import UserError
 from packing import Packing
+from tokenization import Tokenizer
 
 GOLDEN = Path(__file__).parent / "golden" / "bert.pt"
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]

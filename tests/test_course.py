@@ -20,11 +20,11 @@ from datasets import (
     SentenceClassificationTestDataset,
     SentencePairDataset,
     SentencePairTestDataset,
-    Tokenizer,
     load_multitask_data,
     load_multitask_test_data,
 )
 from multitask_classifier import MultitaskBERT
+from tokenization import Tokenizer
 
 ROOT = Path(datasets.__file__).parent
 WORDS = ["bad", "dull", "plain", "nice", "great", "cat", "dog", "sat", "ran", "and"]

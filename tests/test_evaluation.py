@@ -1,91 +1,156 @@
 """Predictions in order and without side effects, metrics against scikit-learn and NumPy, files byte for byte."""
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import sklearn.metrics
-import tiny
 import torch
 
 import evaluation
-from datasets import TASKS
+from bert import BertModel
+from datasets import TASKS, read
+from multitask_classifier import MultitaskBERT
+from tokenization import Tokenizer
 
-SST, QUORA, STS, CFIMDB, RTE = (TASKS[name] for name in ("sst", "quora", "sts", "cfimdb", "rte"))
+NAMES = ("sst", "quora", "sts", "cfimdb", "rte", "qqp", "mnli", "sst2")
+SST, QUORA, STS, CFIMDB, RTE, QQP, MNLI, SST2 = (TASKS[name] for name in NAMES)
+BUDGETS = [1, 40, 10**6]
+
+
+@pytest.fixture(scope="module")
+def build(tiny_model):
+    """build(flags...) -> a model for sst, quora and sts."""
+    bert = BertModel.from_pretrained(tiny_model)
+
+    def make(**choices):
+        torch.manual_seed(1)
+        return MultitaskBERT(bert, {"sst": SST, "quora": QUORA, "sts": STS}, **choices)
+
+    return make
 
 
 @pytest.fixture
-def trainer(tmp_path, tiny_model, tiny_data):
-    return tiny.make_trainer(tmp_path / "run", tiny_model, tiny_data, "--option", "finetune")
+def model(build):
+    return build()
+
+
+@pytest.fixture(scope="module")
+def encoded(tiny_model, tiny_data):
+    """encoded(task, fused) -> the training sentences of a task."""
+    tokenizer = Tokenizer.from_folder(tiny_model)
+
+    def encode(task, fused=True):
+        texts = read(TASKS[task], tiny_data / TASKS[task].files["train"], "train").texts
+        return tokenizer.encode(texts, 128, fused=fused)
+
+    return encode
 
 
 # ------------------------------------------------------------------------------------------------------ predict
 
 
-@pytest.mark.parametrize("name", ["sst", "quora", "sts"])
-@pytest.mark.parametrize("budget", [1, 40, 10**6])
-def test_predictions_are_those_of_each_example_alone_whatever_the_token_budget(trainer, monkeypatch, name, budget):
-    sequences, model = trainer.data[name]["train"].sequences, trainer.model.eval()
+HEADS = [
+    ("sst", {}, 5),
+    ("sst", {"sst_head": "coral"}, 5),
+    ("quora", {}, 2),
+    ("quora", {"pairs": "absdiff"}, 2),
+    ("sts", {}, None),
+    ("sts", {"pairs": "concat", "sts_head": "cosine"}, None),
+    ("sts", {"sts_head": "classification", "sts_predict": "expectation"}, 26),
+]
+
+
+@pytest.mark.parametrize(("name", "choices", "classes"), HEADS)
+@pytest.mark.parametrize("budget", BUDGETS)
+def test_predictions_are_those_of_each_example_alone_whatever_the_sizes(
+    build, encoded, monkeypatch, name, choices, classes, budget
+):
+    model = build(**choices).eval()
+    sequences, head = encoded(name, model.fused), model.heads[name]
     assert len(set(sequences.lengths)) > 5  # so that sorting by length does change the order
     with torch.no_grad():
-        alone = [model({name: sequences.take([row])})[name] for row in range(len(sequences))]
-        expected = torch.cat([model.heads[name].predict(logits) for logits in alone]).numpy()
+        alone = torch.cat([model({name: sequences.take([row])})[name] for row in range(len(sequences))])
+        expected = head.predict(alone).numpy()
+        probabilities = head.probabilities(alone).numpy() if classes else None
     monkeypatch.setattr(evaluation, "TOKEN_BUDGET", budget)
+    monkeypatch.setattr(evaluation, "HEAD_ROWS", 3 if budget == 40 else 4096)
     predictions = evaluation.predict(model, name, sequences)
-    np.testing.assert_allclose(predictions, expected, atol=1e-5)
-    assert predictions.dtype == (np.float64 if name == "sts" else np.int64)
+    np.testing.assert_allclose(predictions.values, expected, atol=1e-5)
+    assert predictions.values.dtype == (np.float64 if name == "sts" else np.int64)
+    assert len(predictions) == len(sequences)
+    if classes:
+        assert predictions.probabilities.shape == (len(sequences), classes)
+        assert predictions.probabilities.dtype == np.float32
+        np.testing.assert_allclose(predictions.probabilities, probabilities, atol=1e-5)
+    else:
+        assert predictions.probabilities is None
 
 
-@pytest.mark.parametrize("budget", [1, 40, 10**6])
-def test_a_batch_holds_at_most_the_token_budget(trainer, monkeypatch, budget):
+def test_embeddings_are_read_out_in_portions_that_stay_small(model, encoded, monkeypatch):
+    sizes, classify = [], model.classify
+
+    def watched(embeddings):
+        sizes.append(len(embeddings["sst"]))
+        return classify(embeddings)
+
+    monkeypatch.setattr(model, "classify", watched)
+    monkeypatch.setattr(evaluation, "HEAD_ROWS", 8)
+    embedded = evaluation.embeddings(model, "sst", encoded("sst"))
+    assert embedded.shape == (20, 1, 16)
+    evaluation.read_out(model, "sst", embedded)
+    assert sizes == [8, 8, 4]
+
+
+@pytest.mark.parametrize("budget", BUDGETS)
+def test_a_batch_holds_at_most_the_token_budget(model, encoded, monkeypatch, budget):
     sizes = []
     monkeypatch.setattr(evaluation, "TOKEN_BUDGET", budget)
-    join = trainer.model.join
+    embed = model.embed
 
     def watched(sequences):
         sizes.append([int(n) for n in sequences["sst"].lengths])
-        return join(sequences)
+        return embed(sequences)
 
-    monkeypatch.setattr(trainer.model, "join", watched)
-    sequences = trainer.data["sst"]["train"].sequences
-    evaluation.predict(trainer.model, "sst", sequences)
+    monkeypatch.setattr(model, "embed", watched)
+    sequences = encoded("sst")
+    evaluation.predict(model, "sst", sequences)
     assert all(sum(lengths) <= budget or len(lengths) == 1 for lengths in sizes)
     assert sorted(length for lengths in sizes for length in lengths) == sorted(sequences.lengths)
     assert len(sizes) == {1: 20, 10**6: 1}.get(budget, len(sizes))
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_predict_runs_in_eval_mode_without_gradients_and_puts_the_mode_back(trainer, monkeypatch, training):
-    model, modes = trainer.model.train(training), []
-    join = model.join
+def test_predict_runs_in_eval_mode_without_gradients_and_puts_the_mode_back(model, encoded, monkeypatch, training):
+    modes, embed = [], model.train(training).embed
 
     def watched(sequences):
         modes.append((model.training, model.bert.training, model.heads["sst"].training, torch.is_grad_enabled()))
-        return join(sequences)
+        return embed(sequences)
 
-    monkeypatch.setattr(model, "join", watched)
+    monkeypatch.setattr(model, "embed", watched)
     before = torch.get_rng_state()
-    evaluation.predict(model, "sst", trainer.data["sst"]["dev"].sequences)
+    evaluation.predict(model, "sst", encoded("sst"))
     assert modes == [(False, False, False, False)]
     assert all(module.training is training for module in model.modules())
     assert torch.is_grad_enabled()
     assert torch.equal(torch.get_rng_state(), before)  # scoring in mid-run changes nothing that follows
 
 
-def test_predict_puts_the_mode_back_after_an_error(trainer, monkeypatch):
-    monkeypatch.setattr(trainer.model, "join", lambda sequences: 1 / 0)
-    trainer.model.train()
+def test_predict_puts_the_mode_back_after_an_error(model, encoded, monkeypatch):
+    monkeypatch.setattr(model, "embed", lambda sequences: 1 / 0)
+    model.train()
     with pytest.raises(ZeroDivisionError):
-        evaluation.predict(trainer.model, "sst", trainer.data["sst"]["dev"].sequences)
-    assert trainer.model.training
+        evaluation.predict(model, "sst", encoded("sst"))
+    assert model.training
 
 
-def test_predict_sees_the_weights_as_they_are_now(trainer):
-    dev = trainer.data["sts"]["dev"].sequences
-    before = evaluation.predict(trainer.model, "sts", dev)
+def test_predict_sees_the_weights_as_they_are_now(model, encoded):
+    before = evaluation.predict(model, "sts", encoded("sts")).values
     with torch.no_grad():
-        trainer.model.heads["sts"].linear.bias.add_(1)
-    assert (evaluation.predict(trainer.model, "sts", dev) > before).all()
+        model.heads["sts"].linear.bias.add_(1)
+    assert (evaluation.predict(model, "sts", encoded("sts")).values > before).all()
 
 
 # ------------------------------------------------------------------------------------------------------ metrics
@@ -134,7 +199,14 @@ def test_a_constant_prediction_scores_zero_with_a_warning(constant):
     with pytest.warns(UserWarning, match="constant"):
         assert evaluation.pearson(np.full(5, constant), labels) == 0.0
     with pytest.warns(UserWarning, match="constant"):
-        assert evaluation.task_scores(STS, labels, np.full(5, constant, np.float32)) == {"pearson": 0.0}
+        scores = evaluation.task_scores(STS, labels.astype(np.float64), np.full(5, constant, np.float32))
+    assert (scores["pearson"], scores["slope"]) == (0.0, 0.0)
+    assert scores["intercept"] == pytest.approx(2.16)  # the mean of what was predicted
+    with pytest.warns(UserWarning, match="constant"):
+        scores = evaluation.task_scores(STS, np.full(5, constant), labels)
+    assert (scores["pearson"], scores["slope"]) == (0.0, 0.0)
+    assert scores["intercept"] == pytest.approx(constant)
+    assert np.isfinite(list(scores.values())).all()
 
 
 def test_an_almost_constant_prediction_has_a_correlation():
@@ -142,6 +214,33 @@ def test_an_almost_constant_prediction_has_a_correlation():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert evaluation.pearson(2.5 + 1e-5 * labels.astype(np.float64), labels) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_regression_scores_are_numpy_s_and_scikit_learn_s(seed):
+    random = np.random.default_rng(seed)
+    labels = random.uniform(0, 5, 40).astype(np.float32)
+    values = 0.6 * labels.astype(np.float64) + 0.9 + random.normal(0, 0.5, 40)
+    scores = evaluation.task_scores(STS, values, labels)
+    slope, intercept = np.polyfit(labels.astype(np.float64), values, 1)  # not the line label = ... * value
+    assert scores["slope"] == pytest.approx(slope, abs=1e-10)
+    assert scores["intercept"] == pytest.approx(intercept, abs=1e-10)
+    assert scores["rmse"] == pytest.approx(sklearn.metrics.mean_squared_error(labels, values) ** 0.5, abs=1e-10)
+    assert scores["pearson"] == pytest.approx(np.corrcoef(labels, values)[0, 1], abs=1e-10)
+    assert all(type(value) is float for value in scores.values())
+
+
+@pytest.mark.parametrize("task", [SST, QUORA, MNLI], ids=lambda task: task.name)
+def test_the_confusion_matrix_has_true_labels_in_rows(task):
+    count = len(task.labels)
+    labels, values = np.random.default_rng(0).integers(0, [[count], [count - 1]], (2, 30))  # the last is never said
+    confusion = evaluation.confusion_matrix(task, values, labels)
+    np.testing.assert_array_equal(confusion, sklearn.metrics.confusion_matrix(labels, values, labels=np.arange(count)))
+    assert not np.array_equal(confusion, confusion.T)
+    reference = sklearn.metrics.precision_recall_fscore_support(
+        labels, values, labels=np.arange(count), zero_division=0
+    )
+    np.testing.assert_allclose(evaluation.per_class(confusion), reference[:3], atol=1e-12)
 
 
 def test_both_averages_by_hand():
@@ -195,6 +294,32 @@ def test_too_few_predictions_are_not_written(tmp_path):
         evaluation.write_predictions(path, SST, ["a1", "b2"], np.array([1]))
     assert path.read_text() == "before"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("task", "split", "values", "name", "expected"),
+    [
+        (RTE, "test", [1, 0], "RTE.tsv", "index\tprediction\n0\tnot_entailment\n7\tentailment\n"),
+        (QQP, "test", [1, 0], "QQP.tsv", "index\tprediction\n0\t1\n7\t0\n"),
+        (MNLI, "test", [1, 2], "MNLI-m.tsv", "index\tprediction\n0\tcontradiction\n7\tneutral\n"),
+        (MNLI, "test_mismatched", [0, 0], "MNLI-mm.tsv", "index\tprediction\n0\tentailment\n7\tentailment\n"),
+        (SST2, "test", [0, 1], "SST-2.tsv", "index\tprediction\n0\t0\n7\t1\n"),
+    ],
+    ids=["rte", "qqp", "mnli", "mnli-mm", "sst2"],
+)
+def test_submissions_byte_for_byte(tmp_path, task, split, values, name, expected):
+    path = evaluation.write_submission(tmp_path / "new", task, ["0", "7"], np.array(values), split)
+    assert path == tmp_path / "new" / name
+    assert path.read_bytes() == expected.encode()
+
+
+def test_a_submission_spells_labels_by_name(tmp_path):
+    """With the labels the other way round the file still says 1 for a duplicate."""
+    turned = replace(QQP, labels=QQP.labels[::-1])
+    path = evaluation.write_submission(tmp_path, turned, ["0", "1"], np.array([0, 1]), "test")
+    assert path.read_text() == "index\tprediction\n0\t1\n1\t0\n"
+    with pytest.raises(ValueError, match="longer"):
+        evaluation.write_submission(tmp_path, QQP, ["0"], np.array([0, 1]), "test")
 
 
 def test_names_of_prediction_files(tmp_path):

@@ -20,8 +20,9 @@ from sweeps import TABLE, result_of, shown
 
 import experiments
 import jobs
+from experiments import TABLES
 from files import UserError, sha256
-from tables import TABLES, Row
+from tables import Row
 
 # ---------------------------------------------------------------------------------------------------- rows as data
 
@@ -73,6 +74,28 @@ def test_a_flag_that_follows_from_another_must_be_listed():
     table = replace(TABLE, rows=(free, Row("frozen", "", {"option": "pretrain"}, base="free")))
     with pytest.raises(UserError, match="varies option of free, but differs from it in lr, option"):
         jobs.check(table)
+
+
+def test_a_budget_wins_over_every_flag_and_leaves_rows_different():
+    small = {"epochs": 1, "limit": "sst=5"}
+    table = replace(TABLE, budget={"plain": small, "clipped": small})
+    jobs.check(table)  # `clipped` still differs from its base in --clip alone
+    assert jobs.flags_of(table, TABLE.rows[0]) == {
+        "epochs": 1, "batch_size": 4, "option": "finetune", "lr": 1e-5, "limit": "sst=5"
+    }  # fmt: skip
+    assert jobs.flags_of(table, TABLE.rows[1])["clip"] == 0.1
+    same = replace(TABLE, budget={"plain": small, "clipped": {**small, "clip": None}})
+    with pytest.raises(UserError, match="its budget makes plain and clipped the same"):
+        jobs.check(same)
+    with pytest.raises(UserError, match="there is no row absent"):
+        jobs.check(replace(TABLE, budget={"absent": small}))
+
+
+def test_a_row_starts_from_the_weights_of_a_row_above_it():
+    for init in ("absent", "late", "below"):
+        rows = (TABLE.rows[0], Row("late", "", {"clip": 1}, init=init), Row("below", "", {"clip": 2}))
+        with pytest.raises(UserError, match=f"starts from {init}, which is no row above it"):
+            jobs.check(replace(TABLE, rows=rows))
 
 
 @pytest.mark.parametrize(
@@ -151,7 +174,7 @@ def test_changed_flags_run_again(script, run, home, monkeypatch, capsys):
     changed = replace(TABLE, rows=(TABLE.rows[0], replace(TABLE.rows[1], flags={"clip": 0.2}), TABLE.rows[2]))
     monkeypatch.setitem(TABLES, "demo", changed)
     text, rows = shown(capsys)
-    assert "Open: clipped (its flags changed since it ran)." in text
+    assert "Open: clipped (changed since it ran)." in text
     assert rows["Clipped"]["SST"] == ""
     run()
     assert script.rows[3:] == ["clipped"]
@@ -263,6 +286,9 @@ def test_when_we_are_stopped_the_run_saves_its_state_first(tmp_path):
     [
         (("run", "absent"), "no table absent; there are minbert"),
         (("show", "absent"), "no table absent"),
+        (("compare", "demo", "plain", "absent"), "no row absent"),
+        (("compare", "demo", "plain", "part"), "plain and part of table demo have no seed, model and data in common"),
+        (("compare", "demo", "plain", "part", "--column", "RTE"), "no column RTE; its columns: SST, F1 of neutral"),
         (("run", "demo", "--only", "absent"), "no row absent; its rows: plain, clipped, part"),
         (("run", "demo", "--seeds", "0"), "--seeds 0"),
         (("run", "demo", "--fraction", "1.5"), "--fraction 1.5"),

@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch.autograd import gradcheck
 
-from datasets import Sequences
 from dropout import Dropout, random_scale
 from packing import BLOCK_SCORES, Packing, pack
+from tokenization import Sequences
 
 LENGTHS = [[1], [5, 5, 5], [3, 9, 1, 4], list(range(1, 120, 7)), [500, 2, 2, 2], [60] * 40]
 

@@ -16,6 +16,7 @@ import evaluation
 import multitask_classifier
 from datasets import TASKS
 from files import UserError
+from schedules import Batches
 from training import Stopped
 
 FINETUNE = ("--option", "finetune", "--lr", "1e-3")
@@ -78,13 +79,13 @@ def test_the_gradient_is_that_of_the_sum_of_each_task_s_mean(trainer_of, still_m
         *FINETUNE, "--epochs", 1, "--hidden_dropout_prob", 0, "--schedule", schedule, model=still_model
     )
     model, sizes, rows = trainer.model, [], {}
-    for name, batches in trainer.batches.items():
+    choose = Batches.__call__
 
-        def chosen(epoch, index, name=name, batches=batches):
-            rows[name] = batches(epoch, index)
-            return rows[name]
+    def watched(batches, epoch, index):
+        rows[batches.task] = choose(batches, epoch, index)
+        return rows[batches.task]
 
-        monkeypatch.setitem(trainer.batches, name, chosen)
+    monkeypatch.setattr(Batches, "__call__", watched)
     step = trainer.optimizer.step
 
     def compare_then_step():
@@ -123,7 +124,7 @@ def test_training_learns(trainer_of):
     trainer = trainer_of("--option", "finetune", "--tasks", "sst", "--lr", "5e-3", "--epochs", 30)
     trainer.fit()
     train = trainer.data["sst"]["train"]
-    predictions = evaluation.predict(trainer.model, "sst", train.sequences)
+    predictions = evaluation.predict(trainer.model, "sst", train.sequences).values
     assert np.mean(predictions == train.examples.labels) > 0.8
 
 
@@ -151,26 +152,22 @@ def test_finetune_trains_everything(trainer_of):
 def test_frozen_features_are_computed_once_in_eval_mode(trainer_of, monkeypatch):
     trainer = trainer_of("--option", "pretrain", "--epochs", 3)
     model, passes = trainer.model, []
-    encode_packed = model.bert.encode_packed
-    monkeypatch.setattr(
-        model.bert, "encode_packed", lambda tokens: passes.append(model.bert.training) or encode_packed(tokens)
-    )
+    encode = model.bert.encode
+    monkeypatch.setattr(model.bert, "encode", lambda *args: passes.append(model.bert.training) or encode(*args))
     trainer.fit()
     # three training sets and three dev sets, once each in three epochs: the tiny sets fit into one batch each
     assert passes == [False] * (3 + 3)
     rows = np.array([4, 0, 7])
     with torch.no_grad():
-        expected = model.eval().join({"sst": trainer.data["sst"]["train"].sequences.take(rows)})["sst"]
-    torch.testing.assert_close(trainer.features["sst", "train"][rows], expected, rtol=0, atol=1e-6)
+        expected = model.eval().embed({"sst": trainer.data["sst"]["train"].sequences.take(rows)})["sst"]
+    torch.testing.assert_close(trainer.objective.frozen_embeddings("sst", "train")[rows], expected, rtol=0, atol=1e-6)
 
 
 def test_pretrain_on_features_is_pretrain_through_the_trunk(trainer_of, still_model):
     """Computing the trunk once is an economy, not another method: without dropout the losses agree."""
     flags = ("--option", "pretrain", "--epochs", 2, "--hidden_dropout_prob", 0)
     fast, slow = trainer_of(*flags, model=still_model), trainer_of(*flags, model=still_model)
-    slow._joint_vectors = lambda rows: slow.model.join(
-        {name: slow.data[name]["train"].sequences.take(chosen) for name, chosen in rows}
-    )
+    slow.objective.frozen = False
     one, two = tiny.trace(fast), tiny.trace(slow)
     assert sum(one.trunk_passes) == 0
     for a, b in zip(one.losses, two.losses, strict=True):

@@ -23,7 +23,9 @@ import multitask_classifier
 import options as command_line
 from base_bert import BertConfig
 from bert import BertModel
-from datasets import TASKS, Tokenizer
+from datasets import TASKS
+from schedules import Batches
+from tokenization import Tokenizer
 from training import Trainer
 
 ROOT = Path(multitask_classifier.__file__).parent
@@ -208,7 +210,7 @@ class Trace:
     losses: list  # [{task: loss}]
     rates: list  # [learning rate]
     norms: list  # [norm of the gradient that the update used]
-    trunk_passes: list  # [calls of encode_packed with the whole model in training mode]
+    trunk_passes: list  # [calls of the trunk with the whole model in training mode]
 
 
 def trace(trainer):
@@ -216,12 +218,11 @@ def trace(trainer):
     model, seen = trainer.model, Trace([], [], [], [], [])
     rows, losses, passes = {}, {}, []
 
-    def watch_batches(name, batches):
-        def chosen(epoch, index):
-            rows[name] = batches(epoch, index)
-            return rows[name]
+    choose = Batches.__call__
 
-        return chosen
+    def watch_batches(batches, epoch, index):
+        rows[batches.task] = choose(batches, epoch, index)
+        return rows[batches.task]
 
     def watch_loss(name, loss):
         def computed(logits, labels):
@@ -231,11 +232,11 @@ def trace(trainer):
 
         return computed
 
-    encode_packed, step = model.bert.encode_packed, trainer.optimizer.step
+    encode, step = model.bert.encode, trainer.optimizer.step
 
-    def watch_trunk(tokens):
+    def watch_trunk(embedded, packing):
         passes.append(all(module.training for module in model.modules()))
-        return encode_packed(tokens)
+        return encode(embedded, packing)
 
     def watch_step(*args):
         gradients = [p.grad.norm() for p in model.parameters() if p.grad is not None]
@@ -247,11 +248,11 @@ def trace(trainer):
         rows.clear(), losses.clear(), passes.clear()
         return step(*args)
 
-    trainer.batches = {name: watch_batches(name, batches) for name, batches in trainer.batches.items()}
     for name, head in model.heads.items():
         head.loss = watch_loss(name, head.loss)
     with (
-        mock.patch.object(model.bert, "encode_packed", watch_trunk),
+        mock.patch.object(Batches, "__call__", watch_batches),
+        mock.patch.object(model.bert, "encode", watch_trunk),
         mock.patch.object(trainer.optimizer, "step", watch_step),
     ):
         trainer.fit()

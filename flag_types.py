@@ -1,0 +1,85 @@
+"""Types of command-line values: each turns text into a value, or says in one line what was expected."""
+
+import argparse
+
+
+def fine_tune_mode(text):
+    modes = {"last-linear-layer": "pretrain", "full-model": "finetune"}
+    if text not in modes:
+        raise argparse.ArgumentTypeError(f"{text!r}: choose last-linear-layer or full-model")
+    return modes[text]
+
+
+def names(text):
+    """Names of tasks. Whether there is such a task is for datasets.py to say."""
+    found = [name.strip() for name in text.split(",")]
+    if "" in found:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected names with commas between them")
+    if len(set(found)) < len(found):
+        raise argparse.ArgumentTypeError(f"{text!r} names a task twice")
+    return found
+
+
+def _number(kind, text, least, strictly, most=float("inf"), or_most=False):
+    try:
+        value = kind(text)
+    except ValueError:
+        value = None
+    too_small = value is None or not (value > least if strictly else value >= least)
+    if too_small or not (value <= most if or_most else value < most):
+        bound = f"{'above' if strictly else 'at least'} {least}"
+        bound += "" if most == float("inf") else f" and {'at most' if or_most else 'below'} {most}"
+        noun = "a whole number" if kind is int else "a number"
+        raise argparse.ArgumentTypeError(f"{text!r}: expected {noun} {bound}")
+    return value
+
+
+def positive(kind):
+    return lambda text: _number(kind, text, 0, strictly=True)
+
+
+def not_negative(kind):
+    return lambda text: _number(kind, text, 0, strictly=False)
+
+
+def seed(text):
+    return _number(int, text, 0, strictly=False, most=2**63)  # torch takes no larger one
+
+
+def max_length(text):
+    return _number(int, text, 5, strictly=False)  # room for [CLS] a [SEP] b [SEP]
+
+
+def share(text):
+    return _number(float, text, 0, strictly=False, most=1)
+
+
+def factor(text):
+    return _number(float, text, 0, strictly=True, most=1, or_most=True)
+
+
+def rows_or_share(text):
+    """14057 is a number of rows, 0.1 a share of them."""
+    if "." not in text:
+        return _number(int, text, 0, strictly=True)
+    value = _number(float, text, 0, strictly=True)
+    if value > 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: a share is at most 1.0; rows are whole numbers")
+    return value
+
+
+def per_task(value_type):
+    def parse_pairs(text):
+        values = {}
+        for part in text.split(","):
+            name, equals, value = part.partition("=")
+            if not equals:
+                raise argparse.ArgumentTypeError(f"{part!r}: expected task=value,...")
+            values[names(name)[0]] = value_type(value)
+        return values
+
+    return parse_pairs
+
+
+def one_or_per_task(value_type):
+    return lambda text: per_task(value_type)(text) if "=" in text else value_type(text)
