@@ -243,6 +243,7 @@ def run_command(arguments):
         "data_dir": str(data_folder(arguments.data_dir)[0].resolve()),
         "glue_dir": str(data_folder(arguments.glue_dir, "glue", "sample/glue")[0].resolve()),
         **({"use_gpu": True} if arguments.use_gpu else {}),
+        **({} if any(path.startswith("test.") for path in table.columns.values()) else {"skip_test": True}),
     }
     print(f"model {extra['model']}, data {extra['data_dir']}")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the run in progress saves its state

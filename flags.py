@@ -321,6 +321,7 @@ def _add_run(group):
         metavar="M",
         help="save the state this often besides at the end of each epoch (default: 10)",
     )
+    add("--skip_test", action="store_true", help="no test predictions at the end, for sweeps")
     add("--eval_train", action="store_true", help="also score the best model on the training sets")
     add("--tensorboard", action="store_true", help="also write TensorBoard event files into the run")
 

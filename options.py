@@ -14,7 +14,7 @@ LEARNING_RATES = {"pretrain": 1e-3, "finetune": 1e-5}
 ONE_TASK_AT_A_TIME = ("in_turn", "mtdnn", "annealed")  # schedules whose steps cannot be summed over tasks
 WITHOUT_ORDER = ("mtdnn", "annealed")  # schedules that mix the tasks at random
 NOT_SAVED = ("resume", "evaluate", "predict", "input")  # not part of what a run computes
-MAY_CHANGE = ("run_dir", "tensorboard", "checkpoint_minutes")  # these do not decide what a run computes either
+MAY_CHANGE = ("run_dir", "tensorboard", "checkpoint_minutes", "skip_test")  # these do not decide it either
 WITH_EVALUATE = ("evaluate", "data_dir", "glue_dir", "dev_limit", "run_dir", "use_gpu", "precision", *INPUTS)
 WITH_PREDICT = ("predict", "input", "use_gpu", "precision")
 

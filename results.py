@@ -54,7 +54,7 @@ def write_results(folder, model, data, dev, options):
         "dev": scores,
         "baseline": {name: evaluation.baseline(tasks[name], data[name]["dev"].examples.labels) for name in tasks},
     }
-    for split in ("test", "test_mismatched"):
+    for split in () if options.skip_test else ("test", "test_mismatched"):
         write_predictions(folder, tasks, data, split, predict_all(model, data, split), options)
     for split in ("dev_mismatched", *(["train"] if options.eval_train else [])):
         if predictions := predict_all(model, data, split):

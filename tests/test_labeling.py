@@ -96,7 +96,9 @@ def test_best_attempt():
     assert best_attempt({"first": {"a": 0.5, "b": 0.25}, "second": {"a": 0.25, "b": 0.5}})[0] == "first"
     scores = {"a": 0.1, "b": 0.7, "c": 0.2, "d": 0.3}  # summed one by one, the last bit depends on their order
     for order in permutations(scores):
-        assert best_attempt({"first": scores, "other": {task: scores[task] for task in order}})[0] == "first"
+        turned = {task: scores[task] for task in order}
+        assert best_attempt({"first": scores, "other": turned})[0] == "first"
+        assert best_attempt({"first": turned, "other": scores})[0] == "first"
     for wrong in ({}, {"one": {}}, {"one": {"a": 1.0}, "two": {"a": 1.0, "b": 1.0}}, {"one": {"a": math.nan}}):
         with pytest.raises(UserError):
             best_attempt(wrong)
@@ -300,6 +302,9 @@ def test_stars_and_polarity_as_one_question():
     assert teachers_needed("soft_predicted", table) == ("stars",)
     alone = Merging(("--", "-", "+", "++"), {"polarity": {"bad": ("--", "-"), "good": ("+", "++")}})
     assert targets("soft_probability", "polarity", ["bad"], None, alone).tolist() == [[H, H, 0, 0]]
+    chain = Merging(tuple("abcde"), {t: {"no": (t[0],), "yes": (t[1],)} for t in ("ab", "de", "bc")})
+    assert chain.groups == [("a", "b", "c"), ("d", "e")]
+    assert targets("soft_probability", "bc", ["yes"], None, chain).tolist() == [[0, 0, 1, H, H]]
     with pytest.raises(UserError, match="no task tells --, -, \\+, \\+\\+ apart"):
         targets("soft_predicted", "polarity", ["bad"], given, alone)
 
@@ -358,7 +363,8 @@ def test_mistakes_in_decoding():
         (("soft_probability", "cola", outputs), "no task 'cola'"),
         (("soft_probability", "rte", outputs, "sum"), "no decoding rule 'sum'"),
         (("independent", "rte", outputs), "expected n rows of 9"),
-        (("soft_probability", "rte", [[0.5] * 5, [2.0, -1, 0, 0, 0]]), "example 1 .* apply the sigmoid"),
+        (("soft_probability", "rte", [[0.5] * 5, [2.0, 0, 0, 0, 0]]), "example 1 .* apply the sigmoid"),
+        (("soft_probability", "rte", [[-0.1] * 5]), "example 0 .* apply the sigmoid"),
         (("soft_probability", "rte", [[math.nan] * 5]), "example 0 .* apply the sigmoid"),
     ]:
         with pytest.raises(UserError, match=message):
