@@ -74,9 +74,9 @@ def embeddings(model, task, sequences):
 
 
 @torch.no_grad()
-def read_out(model, task, embeddings):
-    """`Predictions` of a task's head from embeddings [n, P, H], HEAD_ROWS examples at a time."""
-    head, values, probabilities = model.heads[task], [], []
+def read_out(model, task, embeddings, head=None):
+    """`Predictions` of a task's head (or of `head`) from embeddings [n, P, H], HEAD_ROWS examples at a time."""
+    head, values, probabilities = head or model.head_of(task), [], []
     with _eval_mode(model):
         for part in embeddings.split(HEAD_ROWS):
             logits = model.classify({task: part.to(model.device)})[task].float()
@@ -198,6 +198,15 @@ def averages(scores):
         return {}
     sst, quora, sts = scores["sst"]["accuracy"], scores["quora"]["accuracy"], scores["sts"]["pearson"]
     return {"mean": (sst + quora + sts) / 3, "score": (sst + quora + (sts + 1) / 2) / 3}
+
+
+def glue_average(dev, mismatched):
+    """{"glue": (RTE + QQP's F1 + the mean of MNLI's two accuracies + SST-2) / 4} of scores by task, as Table 2 of
+    Karpov and Burtsev; {} where one of these was not scored."""
+    if not {"rte", "qqp", "mnli", "sst2"} <= dev.keys() or "mnli" not in mismatched:
+        return {}
+    mnli = (dev["mnli"]["accuracy"] + mismatched["mnli"]["accuracy"]) / 2
+    return {"glue": (dev["rte"]["accuracy"] + dev["qqp"]["f1"][1] + mnli + dev["sst2"]["accuracy"]) / 4}
 
 
 def selection_score(tasks, scores):

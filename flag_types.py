@@ -75,10 +75,17 @@ def per_task(value_type):
             name, equals, value = part.partition("=")
             if not equals:
                 raise argparse.ArgumentTypeError(f"{part!r}: expected task=value,...")
-            values[names(name)[0]] = value_type(value)
+            if (task := names(name)[0]) in values:
+                raise argparse.ArgumentTypeError(f"{text!r} names {task} twice")
+            values[task] = value_type(value)
         return values
 
     return parse_pairs
+
+
+def one_or_more(value_type):
+    """One value, or a list of them where there are commas."""
+    return lambda text: [value_type(part) for part in text.split(",")] if "," in text else value_type(text)
 
 
 def one_or_per_task(value_type):

@@ -20,6 +20,17 @@ SCHEDULES = (
     "mtdnn",
     "annealed",
 )
+LABEL_SCHEMES = (
+    "plain",
+    "independent",
+    "soft_independent",
+    "augmented_independent",
+    "soft_probability",
+    "soft_predicted",
+    "hard_predicted",
+    "independent_frozen",
+    "soft_independent_frozen",
+)
 OUTPUTS = [f"{prefix}_{split}_out" for prefix in COURSE_NAMES for split in ("dev", "test")]
 
 EPILOG = """examples:
@@ -53,6 +64,7 @@ def build_parser():
     _add_schedule(parser.add_argument_group("which batches make a step"))
     _add_training(parser.add_argument_group("training"))
     _add_extras(parser.add_argument_group("regularizers and gradients"))
+    _add_pseudo_labels(parser.add_argument_group("pseudo-labels"))
     _add_data(parser.add_argument_group("data"))
     _add_run(parser.add_argument_group("the run"))
     _add_saved_runs(parser.add_argument_group("instead of training"))
@@ -203,9 +215,10 @@ def _add_training(group):
     add("--epochs", type=types.positive(int), default=10, metavar="N", help="epochs (default: %(default)s)")
     add(
         "--lr",
-        type=types.positive(float),
+        type=types.one_or_more(types.positive(float)),
         metavar="X",
-        help="learning rate (default: 1e-3 for pretrain, 1e-5 for finetune)",
+        help="learning rate; several, as 2e-5,3e-5, are tried in turn and the best on dev is kept (default: 1e-3 for "
+        "pretrain, 1e-5 for finetune)",
     )
     add("--seed", type=types.seed, default=11711, metavar="N", help="random seed (default: %(default)s)")
     add(
@@ -276,6 +289,30 @@ def _add_extras(group):
         metavar="F",
         help="multiply the learning rate by F for each layer further down (default: 1, the same for all)",
     )
+
+
+def _add_pseudo_labels(group):
+    add = group.add_argument
+    add(
+        "--label_scheme",
+        choices=LABEL_SCHEMES,
+        metavar="NAME",
+        help="train one head for several classification tasks (default: rte,qqp,mnli,sst2) on pseudo-labels: "
+        f"{', '.join(LABEL_SCHEMES[1:])}, or plain, the single-task models that these are compared with",
+    )
+    add(
+        "--plain_dir",
+        metavar="DIR",
+        default="runs/plain",
+        help="where the plain single-task models and their predictions are kept (default: %(default)s)",
+    )
+    add(
+        "--plain_lr",
+        type=types.one_or_more(types.positive(float)),
+        metavar="X,...",
+        help="learning rates tried for each plain model (default: those of --lr)",
+    )
+    add("--literal_eq20", action="store_true", help="hard_predicted: leave eq. 20 unrounded, as printed")
 
 
 def _add_data(group):

@@ -22,18 +22,22 @@ if __name__ == "__main__":
     except UserError as error:
         sys.exit(complain(error))
 
+import argparse
 import shutil
 from pathlib import Path
 
 import torch
 from torch import nn
 
+import grid
 import inference
+import labeling
 import options as command_line
+import pseudo_labels
 import results
 from bert import BertModel
 from course import CoursePredictions
-from files import write_json, written_whole
+from files import write_json, write_text, written_whole
 from heads import make_head
 from hub import Found, resolve
 from memory import keep_freed_memory
@@ -41,6 +45,7 @@ from packing import pack
 from runs import (
     changed_data,
     check_outputs,
+    describe_model,
     describe_run,
     fit_to_checkpoint,
     load_weights,
@@ -49,6 +54,7 @@ from runs import (
     saved_config,
     tasks_of,
 )
+from shared_head import SharedHead
 from tokenization import Sequences
 from training import Stopped, Trainer
 
@@ -58,22 +64,36 @@ TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "tokenizer_config.json", "spec
 class MultitaskBERT(CoursePredictions, nn.Module):
     """A BERT trunk shared by the heads of all `tasks` {name: Task}.
 
-    `pairs`, `pooling` and `precision` are the flags' values; more `head_choices` go to heads.make_head.
+    `pairs`, `pooling`, `precision` and `label_scheme` are the flags' values; more `choices` go to heads.make_head.
+    Under a label scheme all tasks share one head, and what a task sees of it is a view.
 
     Shapes: B examples of a task, P sequences of an example (1, or 2 for a separately encoded pair), S sequences of all
     tasks together, N their tokens, H hidden size, C outputs of a head.
     """
 
-    def __init__(self, bert, tasks, head_dropout=0.3, pairs="fused", pooling="cls", precision="fp32", **head_choices):
+    def __init__(
+        self,
+        bert,
+        tasks,
+        head_dropout=0.3,
+        pairs="fused",
+        pooling="cls",
+        precision="fp32",
+        label_scheme=None,
+        **choices,
+    ):
         super().__init__()
         self.bert = bert
         self.tasks = dict(tasks)
         self.fused = pairs == "fused"
         self.pooling, self.precision = pooling, precision
         hidden_size = bert.config.hidden_size
-        self.heads = nn.ModuleDict(
-            {name: make_head(task, hidden_size, head_dropout, pairs, **head_choices) for name, task in tasks.items()}
-        )
+        if label_scheme:
+            merging = pseudo_labels.merging_of(label_scheme, tasks)
+            heads = {pseudo_labels.UNION: SharedHead(hidden_size, label_scheme, merging, head_dropout)}
+        else:
+            heads = {name: make_head(task, hidden_size, head_dropout, pairs, **choices) for name, task in tasks.items()}
+        self.heads = nn.ModuleDict(heads)
 
     @property
     def device(self):
@@ -113,7 +133,11 @@ class MultitaskBERT(CoursePredictions, nn.Module):
     def classify(self, embeddings):
         """{task: embeddings [B, P, H]} -> {task: logits [B, C]}."""
         with self.autocast:
-            return {name: self.heads[name](vectors) for name, vectors in embeddings.items()}
+            return {name: self.head_of(name)(vectors) for name, vectors in embeddings.items()}
+
+    def head_of(self, task, rule="settled"):
+        """The head of a task; `rule` is how labels are decoded from one that is shared."""
+        return self.heads[task] if task in self.heads else self.heads[pseudo_labels.UNION].view(self.tasks[task], rule)
 
 
 # ----------------------------------------------------------------------------------------------------- building
@@ -140,6 +164,7 @@ def build_model(found, options):
         options.pairs,
         options.pooling,
         options.precision,
+        options.label_scheme,
         sts_head=options.sts_head,
         sts_cosine=options.sts_cosine,
         sts_predict=options.sts_predict,
@@ -154,6 +179,14 @@ def build_model(found, options):
 # --------------------------------------------------------------------------------------------------- the three jobs
 
 
+def run(options):
+    """Train: one run, or one for each of several learning rates."""
+    if grid.is_grid(options):
+        grid.search(options, train, describe_model(find_model(options)))
+    else:
+        train(options)
+
+
 def train(options):
     """A new run, or one to resume, from its first line to its last file."""
     folder, saved = open_folder(options)
@@ -165,12 +198,11 @@ def train(options):
     writer_type = tensorboard_writer() if options.tensorboard else None
     check_outputs(options)
 
-    # 1. the model and the data
+    # 1. the checkpoint and the data
     found = find_model(options)
     print(f"model: {found.name}, {found.source}")
     data, notes = read_data(options, fit_to_checkpoint(options, found))
     print("\n".join(notes))
-    model = build_model(found, options)
     config = describe_run(options, found, data, notes)
     if saved and saved["model"]["sha256"] != config["model"]["sha256"]:
         raise UserError(f"{folder}: the weights of {found.name} are not what this run began with; start a new run")
@@ -181,17 +213,68 @@ def train(options):
     folder.mkdir(parents=True, exist_ok=True)
     if not saved:
         write_json(folder / "config.json", config)
+    if options.label_scheme:
+        plain = _plain_models(options, data, config["model"]["sha256"])
+        if options.label_scheme == "plain":
+            _finish_plain(folder, options, data, plain)
+            return
+        data = _with_targets(options, data, plain)
+
+    # 3. training, then the results
+    model = build_model(found, options)
     trainer = Trainer(model, data, options, folder, writer_type and writer_type(folder / "tensorboard"))
     if (folder / "state.pt").is_file():
         trainer.load_state()
         print(f"resuming after {trainer.progress.epoch} epochs and {trainer.progress.step} steps")
     print(f"run: {folder}\n{trainer.describe_plan()}")
-
-    # 3. training, then the results
     trainer.fit()
     print(results.table(model.tasks, data, trainer.finish()))
     _save_trunk(model, found, folder / "bert")
     print(f"results in {folder}")
+
+
+def _plain_models(options, data, model_sha):
+    """{task: (folder, scores)} of the plain models that a label scheme needs."""
+    tasks = tasks_of(options)
+    if options.label_scheme == "plain":
+        needed = tasks
+    else:
+        merging = pseudo_labels.merging_of(options.label_scheme, tasks)
+        needed = labeling.teachers_needed(options.label_scheme, merging)
+    return {task: pseudo_labels.plain_model(options, task, data[task], model_sha, train) for task in needed}
+
+
+def _finish_plain(folder, options, data, plain):
+    """The plain models' figures and predictions as the results of this run."""
+    scores = pseudo_labels.plain_scores(options, plain)
+    for source, _ in plain.values():
+        shutil.copytree(source / "predictions", folder / "predictions", dirs_exist_ok=True)
+    results.zip_submission(folder)
+    write_text(folder / "metrics.jsonl", "")
+    write_json(folder / "scores.json", scores)
+    print(results.table(tasks_of(options), data, scores))
+    print(f"results in {folder}")
+
+
+def _with_targets(options, data, plain):
+    """The data with all training sets as one, labelled by the scheme."""
+    tasks = tasks_of(options)
+    models = {}
+
+    def load(folder):
+        if folder not in models:
+            device = argparse.Namespace(use_gpu=options.use_gpu, precision=options.precision, given=[])
+            models[folder], _, _ = _open_saved(folder, device)
+        return models[folder]
+
+    def predict_with(teacher, task):
+        train = data[task]["train"]
+        folder, _ = plain[teacher]
+        return pseudo_labels.predictions_of(folder, teacher, train.examples, train.sequences, load)
+
+    union = {pseudo_labels.UNION: {"train": pseudo_labels.union(options, tasks, data, predict_with)}}
+    rest = {name: {split: part for split, part in data[name].items() if split != "train"} for name in data}
+    return union | rest
 
 
 def _save_trunk(model, found, folder):
@@ -223,7 +306,8 @@ def predict(options):
     """Print what a saved run says of sentences, or of pairs with a tab between them."""
     lines = inference.read_lines(options.input)
     model, tokenizer, options = _open_saved(Path(options.predict), options)
-    for text in inference.predict_texts(model, tokenizer, lines, options.max_length, model.fused):
+    at_once = 1 if inference.interactive(options.input) else inference.BATCH  # somebody typing waits for each answer
+    for text in inference.predict_texts(model, tokenizer, lines, options.max_length, model.fused, at_once):
         print(text, flush=True)
 
 
@@ -256,7 +340,7 @@ def tensorboard_writer():
 if __name__ == "__main__":
     keep_freed_memory()
     try:
-        JOB = evaluate if OPTIONS.evaluate else predict if OPTIONS.predict else train
+        JOB = evaluate if OPTIONS.evaluate else predict if OPTIONS.predict else run
         JOB(OPTIONS)
     except Stopped as stop:
         print(stop)

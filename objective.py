@@ -24,7 +24,11 @@ class Objective:
         self.model, self.data, self.options = model, data, options
         self.device = model.device
         self.frozen = options.option == "pretrain"
-        self.labels = {name: to_device(data[name]["train"].examples.labels, self.device) for name in options.tasks}
+        self.labels = {
+            name: to_device(splits["train"].examples.labels, self.device)
+            for name, splits in data.items()
+            if "train" in splits
+        }
         self._frozen_embeddings = {}
 
     def __call__(self, batches):

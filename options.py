@@ -15,6 +15,12 @@ ONE_TASK_AT_A_TIME = ("in_turn", "mtdnn", "annealed")  # schedules whose steps c
 WITHOUT_ORDER = ("mtdnn", "annealed")  # schedules that mix the tasks at random
 NOT_SAVED = ("resume", "evaluate", "predict", "input")  # not part of what a run computes
 MAY_CHANGE = ("run_dir", "tensorboard", "checkpoint_minutes", "skip_test")  # these do not decide it either
+PAPER_TASKS = ("rte", "qqp", "mnli", "sst2")  # of the pseudo-label paper
+NOT_WITH_SCHEMES = (
+    *("pairs", "schedule", "step", "task_order", "balanced_sample", "init", "eval_train"),
+    *("pcgrad", "smart", "smart_radius", "r_drop"),
+    *("sts_head", "sts_cosine", "sts_predict", "sst_head"),
+)
 WITH_EVALUATE = ("evaluate", "data_dir", "glue_dir", "dev_limit", "run_dir", "use_gpu", "precision", *INPUTS)
 WITH_PREDICT = ("predict", "input", "use_gpu", "precision")
 
@@ -42,6 +48,7 @@ def check(options):
     """Fill in what depends on other flags, and refuse combinations that make no sense. Raises UserError."""
     if options.lr is None:
         options.lr = LEARNING_RATES[options.option]
+    _check_pseudo_labels(options)
     if options.precision is None:
         options.precision = "bf16" if options.use_gpu else "fp32"
     if options.precision == "bf16" and not options.use_gpu:
@@ -121,6 +128,33 @@ def _check_extras(options):
             raise UserError("--pcgrad needs steps with several tasks: --schedule simultaneous, or --step summed")
 
 
+def _check_pseudo_labels(options):
+    """Also settles which tasks a label scheme trains and at which rates its plain models are tried."""
+    if options.label_scheme is None:
+        for flag in ("plain_dir", "plain_lr", "literal_eq20"):
+            if flag in options.given:
+                raise UserError(f"--{flag} is of no use without --label_scheme")
+        return
+    if "tasks" not in options.given and options.plain_lr is None:
+        options.tasks = list(PAPER_TASKS)
+    options.plain_lr = _as_list(options.lr if options.plain_lr is None else options.plain_lr)
+    if options.literal_eq20 and options.label_scheme != "hard_predicted":
+        raise UserError("--literal_eq20 changes hard_predicted alone")
+    if options.label_scheme.endswith("_frozen") and options.option == "pretrain":
+        raise UserError(
+            f"--label_scheme {options.label_scheme} freezes the head: use --option finetune to train at all"
+        )
+    for flag in NOT_WITH_SCHEMES:
+        if flag in options.given:
+            raise UserError(f"--{flag} is of no use with --label_scheme: one set, one head, fused pairs")
+    if isinstance(options.batch_size, dict):
+        raise UserError("--batch_size: with --label_scheme all tasks are one set, so give one number")
+
+
+def _as_list(value):
+    return value if isinstance(value, list) else [value]
+
+
 def scored_tasks(options):
     """Every task with a head: those trained, and all of the course's three once one of them is trained."""
     three = [*COURSE_NAMES.values()] if set(COURSE_NAMES.values()) & set(options.tasks) else []
@@ -134,21 +168,22 @@ def to_saved(options):
 
 def resumed(options, saved):
     """The flags of the run being continued; a flag given now must agree with them. Raises UserError."""
+    defaults = vars(build_parser().parse_args([]))  # of flags that did not exist when the run began
+    saved = {**defaults, **saved}
     for name in options.given:
-        if name in (*NOT_SAVED, *MAY_CHANGE) or name not in saved:
-            continue
-        if getattr(options, name) != saved[name]:
+        if name not in (*NOT_SAVED, *MAY_CHANGE) and getattr(options, name) != saved[name]:
             raise UserError(
                 f"--{name} {getattr(options, name)}: the run to resume has {saved[name]}; leave the flag out"
             )
     keep = {name: getattr(options, name) for name in (*NOT_SAVED, *MAY_CHANGE, "given")}
-    defaults = vars(build_parser().parse_args([]))  # of flags that did not exist when the run began
-    return argparse.Namespace(**{**defaults, **saved, **keep})
+    return argparse.Namespace(**{**saved, **keep})
 
 
 def of_saved_run(options, saved):
-    """The flags of a saved run that is not to be trained on, with those that were given now."""
+    """The flags of a saved run that is not to be trained on, with those that were given now. What it began with
+    (--init) is past, and its own prediction files (--sst_dev_out and its kin) stay as they are."""
     defaults = vars(build_parser().parse_args([]))
     now = {name: getattr(options, name) for name in ("use_gpu", "precision", "given")}
+    now |= dict.fromkeys(("init", *OUTPUTS))
     given = {name: getattr(options, name) for name in options.given}
     return argparse.Namespace(**{**defaults, **saved, **now, **given})

@@ -4,11 +4,12 @@ predictions/      dev and test predictions in the course's form, and GLUE's subm
 analysis.json     confusion matrices, fits, the worst errors of the dev sets;  analysis.png draws them
 """
 
+import zipfile
 from pathlib import Path
 
 import analysis
 import evaluation
-from files import write_json
+from files import write_json, written_whole
 
 
 def predict_all(model, data, split):
@@ -41,6 +42,19 @@ def write_predictions(folder, tasks, data, split, predictions, options):
             evaluation.write_submission(folder, task, ids, said.values, split)
 
 
+def zip_submission(folder):
+    """GLUE wants one zip of its files: predictions/submission.zip, of those that are there."""
+    names = [name for splits in evaluation.SUBMISSIONS.values() for name in splits.values()]
+    files = [path for name in names if (path := Path(folder) / "predictions" / name).is_file()]
+    if files:
+        with (
+            written_whole(Path(folder) / "predictions" / "submission.zip") as temporary,
+            zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive,
+        ):
+            for path in files:
+                archive.write(path, path.name)
+
+
 def write_results(folder, model, data, dev, options):
     """From the dev predictions {task: Predictions} and the model itself, into the run's `folder`: analysis.json and
     analysis.png, and the test predictions. Returns the scores {"dev": ..., "baseline": ..., more splits}."""
@@ -56,10 +70,24 @@ def write_results(folder, model, data, dev, options):
     }
     for split in () if options.skip_test else ("test", "test_mismatched"):
         write_predictions(folder, tasks, data, split, predict_all(model, data, split), options)
+    zip_submission(folder)
     for split in ("dev_mismatched", *(["train"] if options.eval_train else [])):
         if predictions := predict_all(model, data, split):
             found[split] = scores_of(tasks, data, split, predictions)
+    found |= evaluation.glue_average(scores, found.get("dev_mismatched", {}))
+    if options.label_scheme:
+        found["dev_argmax"] = _by_argmax(model, data)
     return found
+
+
+def _by_argmax(model, data):
+    """{task: its dev scores} when labels are decoded by the highest single class, where that may differ."""
+    predictions = {}
+    for name in model.tasks:
+        if model.head_of(name).may_differ:
+            embedded = evaluation.embeddings(model, name, data[name]["dev"].sequences)
+            predictions[name] = evaluation.read_out(model, name, embedded, model.head_of(name, "argmax"))
+    return scores_of(model.tasks, data, "dev", predictions)
 
 
 def table(tasks, data, scores):

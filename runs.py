@@ -100,14 +100,9 @@ def fit_to_checkpoint(options, found):
 
 def describe_run(options, found, data, notes):
     """What config.json records: flags, versions, machine, and exactly which model and data."""
-    weights = [found.folder / name for name in ("model.safetensors", "pytorch_model.bin")]
     return {
         "flags": command_line.to_saved(options),
-        "model": {
-            "name": found.name,
-            "source": found.source,
-            "sha256": next(sha256(path) for path in weights if path.is_file()),
-        },
+        "model": describe_model(found),
         "data": {
             name: {
                 split: {"file": str(part.examples.path), "rows": len(part.examples), "sha": fingerprint(part.examples)}
@@ -122,6 +117,13 @@ def describe_run(options, found, data, notes):
             "threads": torch.get_num_threads(),
         },
     }
+
+
+def describe_model(found):
+    """Which checkpoint it is, wherever it lies."""
+    weights = [found.folder / name for name in ("model.safetensors", "pytorch_model.bin")]
+    digest = next(sha256(path) for path in weights if path.is_file())
+    return {"name": found.name, "source": found.source, "sha256": digest}
 
 
 def open_folder(options):

@@ -60,7 +60,7 @@ class Trainer:
         self.device = model.device
         self.frozen = options.option == "pretrain"
         self.trained = [model.tasks[name] for name in options.tasks]
-        rows = {name: len(data[name]["train"].sequences) for name in options.tasks}
+        rows = {name: len(splits["train"].sequences) for name, splits in data.items() if "train" in splits}
         self.batches = make_batches(
             options.schedule, rows, options.batch_size, options.seed, options.shuffle, options.balanced_sample
         )
@@ -223,7 +223,7 @@ class Trainer:
         progress.epoch += 1
         progress.step = 0
         progress.eval_seconds += time.monotonic() - started
-        by_task = sorted(self.loss_sums, key=lambda term: self.options.tasks.index(term.split()[0]))
+        by_task = sorted(self.loss_sums, key=lambda term: list(self.batches).index(term.split()[0]))
         sums = {term: self.loss_sums[term].tolist() for term in by_task}
         progress.history.append(
             {

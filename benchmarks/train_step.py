@@ -8,6 +8,12 @@ its longest sequence and uses sdpa attention. Reported are medians of whole step
 ratio, and the share of the machine's own matrix-multiply rate that the real tokens' work reaches:
 6 x non-embedding parameters x real tokens / time, over the best rate of a large square product measured in this run.
 Every figure is a ratio within one run; absolute times belong to the machine.
+
+    python benchmarks/train_step.py --data_dir ../shared/data/cs224n --methods
+
+This prints instead what a method costs: the time of a run's own step (training.Trainer) with it over that of the plain
+step, fused pairs and summed losses, on the same batches, in turns. Beside it stands the time to expect if all of the
+step but its update, which every method makes once, grew as the work of METHODS does.
 """
 
 import argparse
@@ -16,11 +22,22 @@ import statistics
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as multitask_classifier.py, for both sides
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
+
+# name: flags; its work besides the update, in multiples of the plain step's per token; why. A forward pass is 1 unit
+# of work, a backward pass 2: one for the gradients of the activations, one for those of the weights.
+METHODS = {
+    "plain": ([], 1, ""),
+    "separate pairs": (["--pairs", "concat"], 1, "more tokens"),
+    "PCGrad": (["--pcgrad"], 1, "three passes, each over the tokens of one task"),
+    "SMART": (["--smart", "1"], 8 / 3, "3 forward, 2 whole backward, 1 backward to the embedding without the weights"),
+    "R-Drop": (["--r_drop", "1"], 2, "each example twice"),
+}
 
 
 def main():
@@ -40,31 +57,30 @@ def main():
     folder, why = data_folder(args.data_dir)
     found = resolve(args.model)
     tokenizer = Tokenizer.from_folder(found.folder)
-    sets = {}
-    for name in ("sst", "quora", "sts"):
-        examples = read(TASKS[name], folder / TASKS[name].files["train"], "train")
-        sets[name] = (tokenizer.encode(examples.texts, 512), examples.labels)
+    examples = {
+        name: read(TASKS[name], folder / TASKS[name].files["train"], "train") for name in ("sst", "quora", "sts")
+    }
+    sets = {name: (tokenizer.encode(e.texts, 512), e.labels) for name, e in examples.items()}
     rng = np.random.default_rng(0)
     if args.only:  # a fresh process for each side: the peak memory of one alone
         peak(args, found, sets, rng, device)
         return
     print(f"{found.name}; {why}; {torch.get_num_threads()} threads; {device}; torch {torch.__version__}")
+    if args.methods:
+        for size in args.batch_sizes:
+            compare_methods(size, args, found, tokenizer, examples, sets, device)
+        return
     rate = matrix_rate(device)
     print(f"matrix-multiply rate here: {rate / 1e9:,.0f} GFLOP/s ({'bf16' if args.use_gpu else 'fp32'})")
     for size in args.batch_sizes:
         sides = {"ours": ours(found, args, device), "transformers": theirs(found, device)}
-        times, tokens = {side: [] for side in sides}, []
-        for repeat in range(args.warmup + args.repeats):
-            step = {name: rng.integers(0, len(labels), size) for name, (_, labels) in sets.items()}
-            for side, run in sides.items():
-                synchronize(device)
-                start = time.perf_counter()
-                run(step, sets)
-                synchronize(device)
-                if repeat >= args.warmup:
-                    times[side].append(time.perf_counter() - start)
-            tokens.append(sum(int(sets[name][0].lengths[rows].sum()) for name, rows in step.items()))
-        a, b = (statistics.median(times[side]) for side in ("ours", "transformers"))
+        steps = [
+            {name: rng.integers(0, len(labels), size) for name, (_, labels) in sets.items()}
+            for _ in range(args.warmup + args.repeats)
+        ]
+        runs = {side: partial(run, sets=sets) for side, run in sides.items()}
+        a, b = in_turns(runs, steps, args.warmup, device).values()
+        tokens = [sum(int(sets[name][0].lengths[rows].sum()) for name, rows in step.items()) for step in steps]
         work = 6 * dense_parameters(found) * statistics.median(tokens[args.warmup :])
         print(
             f"batch {size:3} a task: ours {1e3 * a:.1f} ms, transformers {1e3 * b:.1f} ms, {b / a:.2f} times as fast; "
@@ -86,8 +102,62 @@ def parse():
     parser.add_argument("--compile", action="store_true", help="our optimizer's compiled update")
     parser.add_argument("--attention", choices=("plain", "fused"), default="plain", help="ours (default: plain)")
     parser.add_argument("--use_gpu", action="store_true", help="CUDA, bf16 autocast on both sides")
+    parser.add_argument("--methods", action="store_true", help="what separate pairs, PCGrad, SMART and R-Drop cost")
     parser.add_argument("--only", choices=("ours", "transformers"), help=argparse.SUPPRESS)
     return parser.parse_args()
+
+
+def in_turns(sides, steps, warmup, device):
+    """{side: function of a step} -> {side: median seconds}; all sides make a step before any makes the next."""
+    times = {side: [] for side in sides}
+    for step in steps:
+        for side, run in sides.items():
+            synchronize(device)
+            start = time.perf_counter()
+            run(step)
+            synchronize(device)
+            times[side].append(time.perf_counter() - start)
+    return {side: statistics.median(seconds[warmup:]) for side, seconds in times.items()}
+
+
+def compare_methods(size, args, found, tokenizer, examples, sets, device):
+    """Print a line for each of METHODS: a run's own step with it against the plain one."""
+    from runs import Split
+
+    data = {
+        "fused": {name: {"train": Split(examples[name], fused)} for name, (fused, _) in sets.items()},
+        "concat": {
+            name: {"train": Split(part, tokenizer.encode(part.texts, 512, fused=False))}
+            for name, part in examples.items()
+        },
+    }
+    trainers = {name: trainer_of(flags, size, args, found, data) for name, (flags, _, _) in METHODS.items()}
+    steps = trainers["plain"].steps_of(0)[: args.warmup + args.repeats]  # [(task, index of its batch)]; all have these
+    times = in_turns({name: t._train_step for name, t in trainers.items()}, steps, args.warmup, device)
+    update = in_turns({"plain": lambda _: trainers["plain"].optimizer.step()}, steps, args.warmup, device)["plain"]
+    plain = times.pop("plain")
+    print(f"batch {size:3} a task: plain step {1e3 * plain:.1f} ms, {update / plain:.2f} of it the update")
+    for name, seconds in times.items():
+        _, passes, why = METHODS[name]
+        work = passes * trainers[name].progress.tokens / trainers["plain"].progress.tokens
+        expected = (update + work * (plain - update)) / plain
+        print(
+            f"  {name:15}{seconds / plain:5.2f} times the time, expected {expected:.2f}; work {work:.2f} times: {why}"
+        )
+
+
+def trainer_of(flags, size, args, found, data):
+    """The Trainer of a run with these flags. Of its files there are none: only steps are made."""
+    import options
+    from multitask_classifier import build_model
+    from training import Trainer
+
+    argv = ["--option", "finetune", "--batch_size", str(size), "--attention", args.attention, *flags]
+    argv += ["--use_gpu"] * args.use_gpu + ["--compile"] * args.compile
+    run = options.check(options.parse(argv))
+    trainer = Trainer(build_model(found, run), data[run.pairs], run, folder=None)
+    trainer.model.train()
+    return trainer
 
 
 def ours(found, args, device):

@@ -41,6 +41,22 @@ def trainer_of(tmp_path, tiny_model, tiny_data):
     return make
 
 
+@pytest.fixture(scope="session")
+def run_of(tmp_path_factory, tiny_model, tiny_data):
+    """run_of(flags...) -> (Trace, Trainer) of a finished run: one epoch of fine-tuning with these flags; each is run
+    once."""
+    folder, numbers, done = tmp_path_factory.mktemp("runs"), itertools.count(), {}
+
+    def finished(*flags, model=tiny_model):
+        if (flags, model) not in done:
+            argv = (*tiny.FINETUNE, "--epochs", 1, *flags)
+            trainer = tiny.make_trainer(folder / str(next(numbers)), model, tiny_data, *argv)
+            done[flags, model] = tiny.trace(trainer), trainer
+        return done[flags, model]
+
+    return finished
+
+
 @pytest.fixture
 def data(tmp_path, tiny_data):
     """A copy of the tiny data, to be spoiled."""

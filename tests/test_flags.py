@@ -1,9 +1,13 @@
-"""Every flag is alive: it changes what its help says, in a whole run of a tiny model, and leaves the rest alone."""
+"""Every flag is alive: it changes what its help says, in a whole run of a tiny model, and leaves the rest alone.
+
+Pairs, heads and regularizers: test_strategy_flags.py; schedules: test_schedule_flags.py; test_saved_runs.py.
+"""
 
 import argparse
-import itertools
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,27 +21,6 @@ from files import UserError
 BASE = ("--option", "finetune", "--epochs", 1, "--lr", "1e-3")
 
 
-@pytest.fixture(scope="module")
-def run_of(tmp_path_factory, tiny_model, tiny_data):
-    """run_of(flags...) -> (Trace, Trainer) of a finished run with BASE and these flags; each is run once."""
-    folder, numbers, done = tmp_path_factory.mktemp("runs"), itertools.count(), {}
-
-    def run(*flags, base=BASE, model=tiny_model):
-        if (flags, base, model) not in done:
-            trainer = tiny.make_trainer(folder / str(next(numbers)), model, tiny_data, *base, *flags)
-            done[flags, base, model] = tiny.trace(trainer), trainer
-        return done[flags, base, model]
-
-    return run
-
-
-def same_rows(one, two):
-    return len(one.rows) == len(two.rows) and all(
-        a.keys() == b.keys() and all(np.array_equal(a[name], b[name]) for name in a)
-        for a, b in zip(one.rows, two.rows, strict=True)
-    )
-
-
 def weight(trainer, name):
     return dict(trainer.model.named_parameters())[name].detach()
 
@@ -49,7 +32,7 @@ def test_lr(run_of):
     (one, _), (two, _) = run_of(), run_of("--lr", "3e-3")
     assert one.rates == [{1e-3}] * 5
     assert two.rates == [{3e-3}] * 5
-    assert same_rows(one, two)
+    assert one.batches == two.batches
     assert one.losses[0] == two.losses[0]  # before the first update nothing differs
     assert all(a[name] != b[name] for a, b in zip(one.losses[1:], two.losses[1:], strict=True) for name in a)
 
@@ -85,26 +68,19 @@ def test_hidden_dropout_prob(run_of):
     assert {head.dropout.p for head in low.model.heads.values()} == {0.0}
     assert {head.dropout.p for head in high.model.heads.values()} == {0.8}
     assert {layer.out_dropout.p for layer in high.model.bert.bert_layers} == {0.1}  # the trunk keeps its checkpoint's
-    assert same_rows(one, two)
+    assert one.batches == two.batches
     assert one.losses[0] != two.losses[0]
 
 
 def test_seed(run_of, tiny_model, tiny_data, tmp_path):
     (one, _), (two, _) = run_of(), run_of("--seed", 7)
-    assert not same_rows(one, two)
+    assert one.batches != two.batches
     first, second = (
         tiny.make_trainer(tmp_path / seed, tiny_model, tiny_data, *BASE, "--seed", seed).model
         for seed in ("11711", "7")
     )
     differing = {n for n, value in first.state_dict().items() if not torch.equal(value, second.state_dict()[n])}
     assert differing == {name for name in first.state_dict() if name.startswith("heads.")}
-
-
-def test_schedule(run_of):
-    (one, simultaneous), (two, sequential) = run_of(), run_of("--schedule", "sequential")
-    assert [len(rows) for rows in one.rows] == [3] * 5
-    assert [len(rows) for rows in two.rows] == [1] * 15
-    assert simultaneous.progress.tokens == sequential.progress.tokens
 
 
 def test_lr_schedule(run_of):
@@ -170,7 +146,7 @@ def test_max_length(run_of):
             full = whole.data[name][split].sequences.lengths
             assert part.sequences.lengths.tolist() == np.minimum(full, 12).tolist()
             assert part.sequences.truncated == (full > 12).sum()
-    assert same_rows(one, two)
+    assert one.batches == two.batches
 
 
 def test_limit(run_of):
@@ -199,7 +175,7 @@ def test_dev_limit(run_of):
 def test_option(run_of):
     (one, fine), (two, frozen) = run_of(), run_of("--option", "pretrain")
     assert (sum(one.trunk_passes), sum(two.trunk_passes)) == (5, 0)
-    assert same_rows(one, two)
+    assert one.batches == two.batches
     assert not torch.equal(weight(fine, "bert.pooler_dense.bias"), weight(frozen, "bert.pooler_dense.bias"))
 
 
@@ -238,7 +214,7 @@ def test_attention(run_of, tmp_path_factory):
 def test_model(run_of, tmp_path_factory):
     other = tiny.make_checkpoint(tmp_path_factory.mktemp("other"), seed=1)
     (one, _), (two, _) = run_of(), run_of(model=other)
-    assert same_rows(one, two)
+    assert one.batches == two.batches
     assert one.losses[0] != two.losses[0]
 
 
@@ -284,10 +260,14 @@ ELSEWHERE = {  # flags whose tests run the whole script: test_cli.py and test_re
 
 
 def test_every_flag_has_a_test():
-    here = set(globals())
+    beside = [
+        Path(__file__).with_name(f"test_{name}.py") for name in ("strategy_flags", "schedule_flags", "saved_runs")
+    ]
+    code = "".join(path.read_text(encoding="utf-8") for path in beside)
+    tests = {*globals(), *re.findall(r"^def (test_\w+)", code, re.MULTILINE)}
     for action in command_line.build_parser()._actions:
         name = action.option_strings[-1].lstrip("-").replace("-", "_")
-        assert name in ELSEWHERE or any(test.startswith(f"test_{name}") for test in here) or name == "precision", name
+        assert name in ELSEWHERE or any(test.startswith(f"test_{name}") for test in tests) or name == "precision", name
 
 
 # ----------------------------------------------------------------------------------------------- as a whole
@@ -326,6 +306,7 @@ def test_defaults_are_the_course_s():
         "--batch_size sst=8",
         "--batch_size sst=8,quora=8,sts=0",
         "--batch_size sst=8,quora=8,sts=8,rte=8",
+        "--batch_size sst=8,quora=8,sts=8,sst=9",
         "--hidden_dropout_prob 1",
         "--hidden_dropout_prob -0.1",
         "--seed -1",
@@ -340,7 +321,7 @@ def test_defaults_are_the_course_s():
         "--max_length 4",
         "--tasks sst,sst",
         "--tasks sst,",
-        "--schedule annealed",
+        "--schedule parallel",
         "--lr_schedule cosine",
         "--warmup 0.1",
         "--warmup 1 --lr_schedule linear",

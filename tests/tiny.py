@@ -212,6 +212,11 @@ class Trace:
     norms: list  # [norm of the gradient that the update used]
     trunk_passes: list  # [calls of the trunk with the whole model in training mode]
 
+    @property
+    def batches(self):
+        """[{task: row numbers}] as plain lists, to compare."""
+        return [{name: rows.tolist() for name, rows in step.items()} for step in self.rows]
+
 
 def trace(trainer):
     """Fit, and write down each step: Trace. It hooks on to the trunk, the heads, the batches and the optimizer."""
