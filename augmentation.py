@@ -4,15 +4,14 @@
     python augmentation.py --method eda --in data/unlabelled/quora.tsv --out quora-eda.tsv
 
 The file written is tab separated without quoting: id, sentence (or sentence1, sentence2), method. What is done to a row
-depends on the seed and its id (and for tfidf on the words of the whole file), never on the rows before it. A killed
-command goes on where it stopped: its rows are kept in OUT.<digest>.partial.
+depends on the seed and its id (for tfidf also on the words of the whole file), never on the rows before it. A command
+that was stopped goes on where it was: its rows are kept in OUT.<digest>.partial.
 
-tfidf  words that say little about their text are replaced by words that say little about any: Xie et al. 2020,
-       "Unsupervised Data Augmentation for Consistency Training" (NeurIPS), section 3 and its appendix
+tfidf  words that say little are replaced: Xie et al. 2020, "Unsupervised Data Augmentation for Consistency Training"
 eda    words are deleted and swapped: Wei and Zou 2019, "EDA: Easy Data Augmentation Techniques for Boosting
-       Performance on Text Classification Tasks" (EMNLP), section 2
+       Performance on Text Classification Tasks"
 
-Legend: n words of a text, V words of the vocabulary.
+Shapes: n words of a text, V words of the vocabulary.
 """
 
 import gzip
@@ -142,7 +141,7 @@ def read_rows(path, task=None):
     JSON lines with `id` and `text` (.jsonl, .jsonl.gz), or a table under a header with `id` and the columns `sentence`
     or `sentence1`, `sentence2`, tab separated, with double-quote quoting if its name ends in .csv.
 
-    Of rows with one id, the first counts. Raises UserError for what cannot be read.
+    Of rows with one id, the first counts. Raises UserError for what cannot be read, OSError where there is no file.
     """
     path = Path(path)
     if task is not None:
@@ -157,17 +156,14 @@ def read_rows(path, task=None):
 def read_augmented(path):
     """The Rows of a file that this script wrote; a row with an empty text is skipped, and listed in `skipped`.
 
-    Raises UserError for a file without the columns id, sentence (or sentence1, sentence2), method, or with no text.
+    Raises UserError for a file without the columns of such a file or without text, OSError where there is no file.
     """
     return _plain_table(Path(path), "tsv", ("id", "method"))
 
 
 def _plain_table(path, form, others=()):
-    try:
-        with open(path, encoding="utf-8-sig", errors="replace") as f:
-            header = [name.strip() for name in f.readline().split("\t")]
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    with open(path, encoding="utf-8-sig", errors="replace") as f:
+        header = [name.strip() for name in f.readline().split("\t")]
     columns = next((columns for columns in COLUMNS if set(columns) <= set(header)), None)
     if columns is None or not set(others) <= set(header):
         raise UserError(
@@ -188,19 +184,16 @@ def _json_lines(path):
     try:
         with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as f:
             for line, content in enumerate(f, start=1):
-                row = json.loads(content)
-                if str(row["text"]).strip():
-                    found.append((str(row["id"]), (str(row["text"]),)))
+                id, text = (str(json.loads(content)[name]) for name in ("id", "text"))
+                if text.strip():
+                    found.append((id, (text,)))
                 else:
                     skipped.append((line, "no value in 'text'"))
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError) as error:  # ValueError: bad JSON or UTF-8
-        raise UserError(
-            f'{path}, line {line}: {short(str(error))}; expected lines like {{"id": "a1", "text": "..."}}'
-        ) from None
-    if not found:
-        raise UserError(f"{path}: no usable row (expected JSON lines with id and text)")
+        if not found:
+            raise ValueError("no text in it")
+    except (gzip.BadGzipFile, EOFError, zlib.error, ValueError, KeyError, TypeError) as error:  # ValueError: not JSON
+        example = '{"id": "a1", "text": "..."}'
+        raise UserError(f"{path}, line {line}: {short(str(error))}; expected lines like {example}") from None
     return _first_of_each_id(found, skipped)
 
 
@@ -234,7 +227,7 @@ def augment(rows, out, method, seed=0, p=None, source=""):
     """
     out = Path(out)
     if out.exists() and not out.is_file():
-        raise UserError(f"{out}: not an ordinary file, so it is not replaced by one; choose another name")
+        raise UserError(f"{out}: not an ordinary file; choose another name")
     p = METHODS[method].default if p is None else p
     digest = hashlib.sha256(json.dumps([method, seed, p, source]).encode()).hexdigest()[:8]
     partial = out.with_name(f"{out.name}.{digest}.partial")
@@ -247,13 +240,12 @@ def augment(rows, out, method, seed=0, p=None, source=""):
             names = datasets.PAIR if len(next(iter(rows.texts.values()))) == 2 else ("sentence",)
             f.write("\t".join(["id", *names, "method"]).encode() + b"\n")
         for id, texts in tqdm(rows.texts.items(), method, unit="row", delay=1, dynamic_ncols=True):
-            if id in done:
-                continue
-            random = generator(seed, id)
-            done[id] = tuple(change(text, random) for text in texts)
-            f.write("\t".join([id, *done[id], method]).encode() + b"\n")
-            if len(done) % SYNC_EVERY == 0:
-                os.fsync(f.fileno())
+            if id not in done:
+                random = generator(seed, id)
+                done[id] = tuple(change(text, random) for text in texts)
+                f.write("\t".join([id, *done[id], method]).encode() + b"\n")
+                if len(done) % SYNC_EVERY == 0:
+                    os.fsync(f.fileno())
         os.fsync(f.fileno())
     os.replace(partial, out)
     return sum(done[id] == texts for id, texts in rows.texts.items()), resumed
@@ -276,8 +268,8 @@ def build_parser():
     parser.add_argument("--out", metavar="FILE", required=True, help="where to write the changed texts (tsv)")
     parser.add_argument("--task", help="the file has this task's form (default: by its header; jsonl: id and text)")
     parser.add_argument("--seed", type=flag_types.seed, default=0, help="of the random numbers (default: 0)")
-    shares = ", ".join(f"{name} {method.default:g}" for name, method in METHODS.items())
-    parser.add_argument("--p", type=flag_types.factor, help=f"share of words to change (default: {shares})")
+    defaults = ", ".join(f"{name} {method.default:g}" for name, method in METHODS.items())
+    parser.add_argument("--p", type=flag_types.factor, help=f"share of words to change (default: {defaults})")
     return parser
 
 
@@ -291,9 +283,8 @@ def main(argv=None):
             raise UserError(f"{out}: --out would replace the file that --in reads; choose another name")
         same, resumed = augment(rows, out, options.method, options.seed, options.p, [sha256(source), options.task])
         total = len(rows.texts)
-        print(f"{out}: {total:,} rows, {same:,} of them ({same / total:.1%}) equal to their input")
-        if resumed:
-            print(f"{resumed:,} of them were there from a command that was stopped")
+        before = f", {resumed:,} of them by a command that was stopped" if resumed else ""
+        print(f"{out}: {total:,} rows{before}; {same:,} ({same / total:.1%}) equal to their input")
         if rows.skipped:
             print(f"{len(rows.skipped):,} rows of {source} left out, the first: {rows.skipped[0]}")
         return 0

@@ -1,16 +1,18 @@
 """Tasks and the readers of their files. NumPy only, no torch.
 
-The files are the course's (tab separated, double-quote quoting: SST-5, CFIMDB, Quora, STS) and those of GLUE (Wang et
-al. 2018; tab separated, no quoting: RTE, QQP, MNLI, SST-2). Labels go by name, never by the number in somebody's file.
-A student's own task is one more entry of TASKS.
+The files are the course's (tab separated, double-quote quoting: SST-5, CFIMDB, Quora, STS), those of GLUE (Wang et al.
+2018; tab separated, no quoting: RTE, QQP, MNLI, SST-2), and IMDB's (Maas et al. 2011) as JSON lines. Labels go by name,
+never by the number in somebody's file. A student's own task is one more entry of TASKS.
 """
 
 import contextlib
 import csv
+import gzip
 import hashlib
 import importlib
 import io
 import json
+import zlib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -36,7 +38,8 @@ class Task:
     label        the column with the label (a test file has none)
     metric       "accuracy" or "pearson"
     files        split -> file name inside the data folder
-    format       "csv": tab separated with double-quote quoting (course); "tsv": tab separated, no quoting (GLUE)
+    format       "csv": tab separated with double-quote quoting (course); "tsv": tab separated, no quoting (GLUE);
+                 "jsonl": a JSON object a line (IMDB)
     spellings    what a file says -> label name, where the two differ; "" stands for a missing label
     id           the column with the example's id; a file without it counts its rows from 0
     score_range  smallest and largest score (regression)
@@ -97,6 +100,8 @@ _TASKS = [
          "tsv", {"-": ""}, id="index"),
     Task("sst2", "classification", POLARITY, ("sentence",), "label", "accuracy",
          _glue_files("SST-2"), "tsv", AS_DIGIT, id="index"),
+    Task("imdb", "classification", POLARITY, ("text",), "label", "accuracy",
+         {split: f"{split}.jsonl.gz" for split in ("train", "dev")}, "jsonl", AS_DIGIT),
 ]
 # fmt: on
 TASKS = {task.name: task for task in _TASKS}
@@ -105,7 +110,7 @@ TASKS = {task.name: task for task in _TASKS}
 def data_folder(explicit=None, real="cs224n", sample="sample"):
     """(folder, a sentence that says why): the one asked for, else data/`real` beside the code, else the sample.
 
-    Raises UserError where the folder asked for does not exist.
+    Raises UserError where the folder asked for does not exist, or none is there and there is no sample.
     """
     if explicit is not None:
         if not Path(explicit).is_dir():
@@ -114,6 +119,8 @@ def data_folder(explicit=None, real="cs224n", sample="sample"):
     folder = HERE / "data" / real
     if folder.is_dir():
         return folder, f"data from {folder}: the real sets are here"
+    if sample is None:
+        raise UserError(f"there is no {folder}, and no sample of it: say where its files are with --{real}_dir")
     return HERE / "data" / sample, f"data from the project's own small sample: there is no {folder}"
 
 
@@ -145,7 +152,10 @@ def read(task, path, split):
     """
     path = Path(path)
     labelled = not split.startswith("test")
-    rows = _rows(path, _text_of(path), task.format)
+    if task.format == "jsonl":
+        rows = _json_rows(path, [task.id, *task.text, task.label])
+    else:
+        rows = _rows(path, _text_of(path), task.format)
     header_line, _, header = next(rows)
     header = [name.strip() for name in header]
     needed = [*task.text, task.label] if labelled else [*task.text]
@@ -213,6 +223,23 @@ def _rows(path, text, format):
             line = reader.line_num + 1
     except csv.Error as error:
         raise UserError(f"{path}, line {line}: {error}; expected tab-separated text") from None
+
+
+def _json_rows(path, names):
+    """As `_rows`, of a file with a JSON object a line, compressed if its name ends in .gz: a header of `names`, then
+    the values of each line. The line breaks of IMDB's HTML become spaces."""
+    yield 1, 1, names
+    line = 0
+    try:
+        with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as f:
+            for line, content in enumerate(f, start=1):
+                row = json.loads(content)
+                yield line, line, [str(row.get(name, "")).replace("<br />", " ") for name in names]
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except (OSError, EOFError, zlib.error, ValueError, AttributeError) as error:  # ValueError: not JSON
+        expected = f'lines like {{"{names[0]}": "a1", "{names[1]}": "..."}}'
+        raise UserError(f"{path}, line {line + 1}: {short(str(error))}; expected {expected}") from None
 
 
 def _label(task, value, where):

@@ -5,9 +5,10 @@
     python experiments.py show minbert
     python experiments.py compare yan1-cpu fused concat
 
-A table's rows are data (tables.py, strategy_tables.py). Row x seed is one call of multitask_classifier.py with a run
-folder of its own under runs/experiments/; what it came to is one small JSON file under results/ (jobs.py), and
-report.py shows those. A sweep that was killed goes on where it was when the same command is given again.
+A table's rows are data (tables.py, strategy_tables.py, label_tables.py). Row x seed is one call of
+multitask_classifier.py with a run folder of its own under runs/experiments/; what it came to is one small JSON file
+under results/ (jobs.py), and report.py shows those. A sweep that was killed goes on where it was when the same command
+is given again. Plain models that label schemes learn from stay in runs/experiments/plain/.
 """
 
 import argparse
@@ -34,10 +35,11 @@ from jobs import (
     why_stale,
     write_result,
 )
+from label_tables import LABEL_TABLES
 from strategy_tables import STRATEGY_TABLES
 from tables import MINBERT, RECIPE, find_row, flags_of
 
-TABLES = {table.name: table for table in (MINBERT, RECIPE, *STRATEGY_TABLES)}
+TABLES = {table.name: table for table in (MINBERT, RECIPE, *STRATEGY_TABLES, *LABEL_TABLES)}
 FIRST_SEED = 11711  # the course's
 WEIGHTS = ("state.pt", "*.safetensors", "bert")  # of a run folder: deleted once the result is saved
 
@@ -125,7 +127,8 @@ def drop_weights(job, extra):
         saved = load(follower.result)
         if saved is None or why_stale(follower, saved, extra):
             return
-    for path in [path for pattern in WEIGHTS for path in job.folder.glob(pattern)]:
+    folders = (job.folder, *job.folder.glob("lr-*"))  # and those of the learning rates it tried
+    for path in [path for folder in folders for pattern in WEIGHTS for path in folder.glob(pattern)]:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 

@@ -6,6 +6,7 @@ Names and meanings are those of the course's starter (CS224N default project) wh
 import argparse
 
 import flag_types as types
+import method_flags
 from files import UserError
 
 COURSE_NAMES = {"sst": "sst", "para": "quora", "sts": "sts"}  # the course's flag prefixes -> our task names
@@ -19,17 +20,6 @@ SCHEDULES = (
     "mtdnn_upsample",
     "mtdnn",
     "annealed",
-)
-LABEL_SCHEMES = (
-    "plain",
-    "independent",
-    "soft_independent",
-    "augmented_independent",
-    "soft_probability",
-    "soft_predicted",
-    "hard_predicted",
-    "independent_frozen",
-    "soft_independent_frozen",
 )
 OUTPUTS = [f"{prefix}_{split}_out" for prefix in COURSE_NAMES for split in ("dev", "test")]
 
@@ -63,8 +53,9 @@ def build_parser():
     _add_heads(parser.add_argument_group("pairs and heads"))
     _add_schedule(parser.add_argument_group("which batches make a step"))
     _add_training(parser.add_argument_group("training"))
-    _add_extras(parser.add_argument_group("regularizers and gradients"))
-    _add_pseudo_labels(parser.add_argument_group("pseudo-labels"))
+    method_flags.add_regularizers(parser.add_argument_group("regularizers and gradients"))
+    method_flags.add_semi_supervised(parser.add_argument_group("learning from unlabelled text"))
+    method_flags.add_pseudo_labels(parser.add_argument_group("pseudo-labels"))
     _add_data(parser.add_argument_group("data"))
     _add_run(parser.add_argument_group("the run"))
     _add_saved_runs(parser.add_argument_group("instead of training"))
@@ -98,7 +89,7 @@ def _add_model(group):
         type=types.names,
         metavar="T,...",
         default=["sst", "quora", "sts"],
-        help="tasks to train on: sst, quora, sts, cfimdb, rte, qqp, mnli, sst2, or one of your own in datasets.TASKS "
+        help="tasks to train on: sst, quora, sts, cfimdb, imdb, rte, qqp, mnli, sst2, or your own in datasets.TASKS "
         "(default: sst,quora,sts). Training any of the first three scores all three",
     )
     add(
@@ -197,6 +188,13 @@ def _add_schedule(group):
         help="examples of each task in a batch: one number, or per task as sst=64,quora=32 (default: %(default)s)",
     )
     add(
+        "--epoch_steps",
+        type=types.positive(int),
+        metavar="N",
+        help="an epoch has N batches of each task, sets starting again as needed (simultaneous, sequential, "
+        "mtdnn_upsample; default: as many as the longest has)",
+    )
+    add(
         "--shuffle",
         choices=("epoch", "once"),
         default="epoch",
@@ -256,69 +254,11 @@ def _add_training(group):
     add("--compile", action="store_true", help="compile the optimizer's update (needs a C++ compiler on a CPU)")
 
 
-def _add_extras(group):
-    add = group.add_argument
-    add(
-        "--pcgrad",
-        action="store_true",
-        help="gradient surgery: project conflicting task gradients (needs summed steps)",
-    )
-    add(
-        "--smart",
-        type=types.positive(float),
-        metavar="WEIGHT",
-        help="SMART's smoothness term: outputs may not change under a small perturbation of the embeddings",
-    )
-    add(
-        "--smart_radius",
-        type=types.positive(float),
-        default=1e-5,
-        metavar="R",
-        help="the largest change of an embedding that --smart tries (default: %(default)s, the paper's)",
-    )
-    add(
-        "--r_drop",
-        type=types.positive(float),
-        metavar="WEIGHT",
-        help="R-Drop: two passes of each example with different dropout must agree",
-    )
-    add(
-        "--layer_decay",
-        type=types.factor,
-        default=1.0,
-        metavar="F",
-        help="multiply the learning rate by F for each layer further down (default: 1, the same for all)",
-    )
-
-
-def _add_pseudo_labels(group):
-    add = group.add_argument
-    add(
-        "--label_scheme",
-        choices=LABEL_SCHEMES,
-        metavar="NAME",
-        help="train one head for several classification tasks (default: rte,qqp,mnli,sst2) on pseudo-labels: "
-        f"{', '.join(LABEL_SCHEMES[1:])}, or plain, the single-task models that these are compared with",
-    )
-    add(
-        "--plain_dir",
-        metavar="DIR",
-        default="runs/plain",
-        help="where the plain single-task models and their predictions are kept (default: %(default)s)",
-    )
-    add(
-        "--plain_lr",
-        type=types.one_or_more(types.positive(float)),
-        metavar="X,...",
-        help="learning rates tried for each plain model (default: those of --lr)",
-    )
-    add("--literal_eq20", action="store_true", help="hard_predicted: leave eq. 20 unrounded, as printed")
-
-
 def _add_data(group):
     add = group.add_argument
     add("--data_dir", metavar="DIR", help="the course's files (default: data/cs224n if it exists, else data/sample)")
     add("--glue_dir", metavar="DIR", help="GLUE's folders (default: data/glue if it exists, else data/sample/glue)")
+    add("--imdb_dir", metavar="DIR", help="IMDB's files, for --tasks imdb (default: data/imdb)")
     add(
         "--limit",
         type=types.per_task(types.rows_or_share),
@@ -332,6 +272,13 @@ def _add_data(group):
         default={},
         metavar="T=N,...",
         help="score a fixed part of a task's dev set, for sweeps",
+    )
+    add(
+        "--labels_per_class",
+        type=types.positive(int),
+        metavar="N",
+        help="keep the labels of N training rows of each class (of STS: of its 26 scores), drawn by --seed; the rest "
+        "is text without labels",
     )
     for flag in INPUTS:
         prefix, split = flag.split("_")

@@ -17,7 +17,7 @@ RECORD = "grid.json"
 
 def is_grid(options):
     """Whether a command asks for a grid, or to resume one."""
-    return isinstance(options.lr, list) or bool(options.resume) and (_folder(options) / RECORD).is_file()
+    return isinstance(options.lr, list) or (bool(options.resume) and (_folder(options) / RECORD).is_file())
 
 
 def search(options, train, model):

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 
+import grid
 import options as command_line
 from files import UserError, sha256, write_json
 from tables import Row, Table, find_row, flags_of
@@ -21,11 +22,11 @@ from tables import Row, Table, find_row, flags_of
 HERE = Path(__file__).parent
 RUNS, RESULTS = HERE / "runs" / "experiments", HERE / "results"
 FOLDERS = ("data_dir", "glue_dir")
-PATHS = ("run_dir", "model", "init", *FOLDERS)  # flags that a result does not repeat: they say where, not what
+PATHS = ("run_dir", "model", "init", "plain_dir", *FOLDERS)  # flags that a result does not repeat: where, not what
 # Flags that say on what machine and where. A result from a GPU stands on every other machine; model and data are
 # compared by their content, a start by its result.
 MACHINE = {"use_gpu", "precision", "compile"}
-NOT_COMPARED = {*command_line.NOT_SAVED, *command_line.MAY_CHANGE, *MACHINE, *FOLDERS, "model", "init"}
+NOT_COMPARED = {*command_line.NOT_SAVED, *command_line.MAY_CHANGE, *MACHINE, *PATHS}
 
 # ---------------------------------------------------------------------------------------------------------- flags
 
@@ -131,8 +132,11 @@ class Job:
 
     @property
     def flags(self):
-        """The row's flags with the seed, and with a --limit that cuts each trained task to the fraction."""
+        """The row's flags with the seed, and with a --limit that cuts each trained task to the fraction. Plain models
+        are kept where every row of every table finds them."""
         flags = {**flags_of(self.table, self.row), "seed": self.seed}
+        if "label_scheme" in flags:
+            flags["plain_dir"] = str(RUNS / "plain")
         if self.fraction < 1:
             resolved = resolve(flags)
             parts = {task: _part(resolved["limit"].get(task, 1.0), self.fraction) for task in resolved["tasks"]}
@@ -160,8 +164,8 @@ def load(path):
 
 def write_result(job, flags):
     """Write the result of the run in job.folder, which was made with `flags`."""
-    config, scores = load(job.folder / "config.json"), load(job.folder / "scores.json")
-    history = (job.folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    config = load(job.folder / "config.json")
+    tried = (load(job.folder / grid.RECORD) or {}).get("attempts", {})
     used = set()
     for split in (split for splits in config["data"].values() for split in splits.values()):
         split["sha256"] = content(split["file"])
@@ -183,12 +187,18 @@ def write_result(job, flags):
         "versions": config["versions"],
         "machine": config["machine"],
         "finished": time.strftime("%Y-%m-%d %H:%M:%S %z"),
-        "scores": scores,
-        "history": [json.loads(line) for line in history],
+        **_outcome(job.folder),
+        **({"attempts": {rate: _outcome(job.folder / f"lr-{rate}") for rate in tried}} if tried else {}),
         **({"start": fingerprint(start)} if start else {}),
     }
     job.result.parent.mkdir(parents=True, exist_ok=True)
     write_json(job.result, result)
+
+
+def _outcome(folder):
+    """What a run came to: its scores, and its history by epoch."""
+    history = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    return {"scores": load(folder / "scores.json"), "history": [json.loads(line) for line in history]}
 
 
 def _relative(file, flags):
@@ -209,16 +219,35 @@ def fingerprint(result):
 
 
 def adopt(job, extra):
-    """Take over the result of another table's row that computed the very same, if there is one: returns "TABLE/ROW" or
-    None. A result so taken names that row as `ran_as`."""
+    """Take over the result of another row that computed the very same, or did so as one of the learning rates it tried,
+    if there is one: returns "TABLE/ROW" or None. A result so taken names that row as `ran_as`."""
     for path in sorted(RESULTS.glob(f"*/*/{job.result.name}")):
         saved = load(path)
-        if path != job.result and why_stale(job, saved, extra) is None:
-            ran_as = saved.get("ran_as", f"{saved['table']}/{saved['row']}")
-            job.result.parent.mkdir(parents=True, exist_ok=True)
-            write_json(job.result, {**saved, "table": job.table.name, "row": job.row.name, "ran_as": ran_as})
-            return ran_as
+        for found in [] if path == job.result else [saved, *_attempts(saved)]:
+            if why_stale(job, found, extra) is None:
+                ran_as = found.get("ran_as", _place(found))
+                job.result.parent.mkdir(parents=True, exist_ok=True)
+                write_json(job.result, {**found, "table": job.table.name, "row": job.row.name, "ran_as": ran_as})
+                return ran_as
     return None
+
+
+def _attempts(saved):
+    """Each learning rate that a result's run tried, as the result of a run at that rate alone."""
+    rest = {name: value for name, value in saved.items() if name != "attempts"}
+    return [
+        {
+            **rest,
+            **outcome,
+            "flags": {**saved["flags"], "lr": float(rate)},
+            "ran_as": f"{saved.get('ran_as', _place(saved))} at {rate}",
+        }
+        for rate, outcome in saved.get("attempts", {}).items()
+    ]
+
+
+def _place(saved):
+    return f"{saved['table']}/{saved['row']}"
 
 
 def why_stale(job, saved, extra):
@@ -261,7 +290,7 @@ def changed_flags(saved, flags):
 def can_continue(job, flags):
     """Whether job.folder holds a run of these very flags and this model (for a row that starts from another's weights,
     those: when that one runs, what followed it goes)."""
-    config = load(job.folder / "config.json")
+    config = load(job.folder / "config.json") or load(job.folder / grid.RECORD)  # a half-done grid has only the latter
     if config is None or (job.start is None and config["model"]["sha256"] != checkpoint(flags["model"])[1]):
         return False
     now = resolve(flags)

@@ -17,7 +17,7 @@ if __name__ == "__main__":
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     try:
         OPTIONS = command_line.parse()
-        if not OPTIONS.resume:  # the flags of a run to resume are those it began with
+        if not (OPTIONS.resume or OPTIONS.evaluate or OPTIONS.predict):  # a saved run brings flags of its own
             command_line.check(OPTIONS)
     except UserError as error:
         sys.exit(complain(error))
@@ -33,6 +33,7 @@ import grid
 import inference
 import labeling
 import options as command_line
+import plan
 import pseudo_labels
 import results
 from bert import BertModel
@@ -226,7 +227,7 @@ def train(options):
     if (folder / "state.pt").is_file():
         trainer.load_state()
         print(f"resuming after {trainer.progress.epoch} epochs and {trainer.progress.step} steps")
-    print(f"run: {folder}\n{trainer.describe_plan()}")
+    print(f"run: {folder}\n{plan.describe(trainer)}")
     trainer.fit()
     print(results.table(model.tasks, data, trainer.finish()))
     _save_trunk(model, found, folder / "bert")

@@ -18,10 +18,24 @@ MAY_CHANGE = ("run_dir", "tensorboard", "checkpoint_minutes", "skip_test")  # th
 PAPER_TASKS = ("rte", "qqp", "mnli", "sst2")  # of the pseudo-label paper
 NOT_WITH_SCHEMES = (
     *("pairs", "schedule", "step", "task_order", "balanced_sample", "init", "eval_train"),
-    *("pcgrad", "smart", "smart_radius", "r_drop"),
+    *("pcgrad", "smart", "smart_radius", "r_drop", "tsa", "uda", "unlabeled", "mean_teacher", "labels_per_class"),
     *("sts_head", "sts_cosine", "sts_predict", "sst_head"),
 )
-WITH_EVALUATE = ("evaluate", "data_dir", "glue_dir", "dev_limit", "run_dir", "use_gpu", "precision", *INPUTS)
+BY_LONGEST = ("simultaneous", "sequential", "mtdnn_upsample")  # schedules whose length may be set
+OF_UDA = ("uda_weight", "uda_temperature", "uda_threshold", "uda_mean")
+OF_TEACHER = ("ema_decay", "consistency_weight", "ramp_up", "teacher_mode")
+OF_BREGMAN = ("ema_decay", "consistency_weight", "ramp_up")  # what that preset settles itself
+WITH_EVALUATE = (
+    "evaluate",
+    "data_dir",
+    "glue_dir",
+    "imdb_dir",
+    "dev_limit",
+    "run_dir",
+    "use_gpu",
+    "precision",
+    *INPUTS,
+)
 WITH_PREDICT = ("predict", "input", "use_gpu", "precision")
 
 
@@ -63,6 +77,7 @@ def check(options):
     _check_heads(options)
     _check_schedule(options)
     _check_extras(options)
+    _check_semi_supervised(options)
     outputs = {}
     for flag in OUTPUTS:
         if (path := getattr(options, flag)) and (other := outputs.setdefault(Path(path), flag)) != flag:
@@ -75,7 +90,10 @@ def check(options):
 def _check_tasks(options):
     """Refuse a flag about a task that the run does not train or score."""
     scored, trained = scored_tasks(options), ",".join(options.tasks)
-    for flag, tasks in (("limit", options.tasks), ("batch_size", options.tasks), ("dev_limit", scored)):
+    for flag, tasks in (
+        *((flag, options.tasks) for flag in ("limit", "batch_size", "uda", "unlabeled")),
+        ("dev_limit", scored),
+    ):
         value = getattr(options, flag)
         if unknown := sorted(set(value) - set(tasks)) if isinstance(value, dict) else []:
             raise UserError(f"--{flag} names {', '.join(unknown)}: no use in a run with --tasks {trained}")
@@ -110,6 +128,8 @@ def _check_schedule(options):
             raise UserError(f"--task_order: --schedule {schedule} mixes the tasks at random")
         if unknown := [task for task in options.task_order if task not in options.tasks]:
             raise UserError(f"--task_order names {', '.join(unknown)}, not among --tasks {','.join(options.tasks)}")
+    if options.epoch_steps and schedule not in BY_LONGEST:
+        raise UserError(f"--epoch_steps: an epoch of --schedule {schedule} has a length of its own")
     if options.balanced_sample != "epoch" and schedule != "balanced_round_robin":
         raise UserError("--balanced_sample needs --schedule balanced_round_robin")
 
@@ -126,6 +146,19 @@ def _check_extras(options):
         summed = options.step == "summed" or (options.step is None and options.schedule == "simultaneous")
         if not summed or len(options.tasks) < 2:
             raise UserError("--pcgrad needs steps with several tasks: --schedule simultaneous, or --step summed")
+
+
+def _check_semi_supervised(options):
+    for needed, flags in (("uda", OF_UDA), ("mean_teacher", OF_TEACHER)):
+        if useless := [flag for flag in flags if flag in options.given and not getattr(options, needed)]:
+            raise UserError(f"--{useless[0]} is of no use without --{needed}")
+    if options.mean_teacher == "bregman" and (settled := [flag for flag in OF_BREGMAN if flag in options.given]):
+        raise UserError(f"--{settled[0]}: --mean_teacher bregman settles that itself")
+    if not options.uda and not options.mean_teacher:
+        if useless := [flag for flag in ("unlabeled", "unlabeled_batch_size") if flag in options.given]:
+            raise UserError(f"--{useless[0]} is of no use without --uda or --mean_teacher")
+    elif options.unlabeled_batch_size and not (options.uda or options.unlabeled or options.labels_per_class):
+        raise UserError("--unlabeled_batch_size: there is no unlabelled text; add --unlabeled or --labels_per_class")
 
 
 def _check_pseudo_labels(options):
@@ -181,9 +214,10 @@ def resumed(options, saved):
 
 def of_saved_run(options, saved):
     """The flags of a saved run that is not to be trained on, with those that were given now. What it began with
-    (--init) is past, and its own prediction files (--sst_dev_out and its kin) stay as they are."""
+    (--init) is past, its own prediction files (--sst_dev_out and its kin) stay as they are, and --skip_test was for
+    its end."""
     defaults = vars(build_parser().parse_args([]))
     now = {name: getattr(options, name) for name in ("use_gpu", "precision", "given")}
-    now |= dict.fromkeys(("init", *OUTPUTS))
+    now |= dict.fromkeys(("init", "skip_test", *OUTPUTS))
     given = {name: getattr(options, name) for name in options.given}
     return argparse.Namespace(**{**defaults, **saved, **now, **given})

@@ -24,7 +24,16 @@ from tokenization import Sequences
 
 UNION = "union"
 ELSEWHERE = (  # flags that do not decide what a plain model comes to, or that its folder's name holds otherwise
-    *(*command_line.NOT_SAVED, *command_line.MAY_CHANGE, "given", "model", "data_dir", "glue_dir", "use_gpu"),
+    *(
+        *command_line.NOT_SAVED,
+        *command_line.MAY_CHANGE,
+        "given",
+        "model",
+        "data_dir",
+        "glue_dir",
+        "imdb_dir",
+        "use_gpu",
+    ),
     *("precision", "compile", "label_scheme", "plain_dir", "plain_lr", "literal_eq20", "limit", "dev_limit"),
 )
 

@@ -3,7 +3,7 @@
 import json
 import os
 import platform
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from datasets import TASKS, Examples, data_folder, fingerprint, read, subset
 from files import UNFINISHED, UserError, remove_unfinished, sha256, written_whole
 from flags import OUTPUTS
 from tokenization import SentencePairs, Sequences, Tokenizer
+from unlabelled import read_copies, read_unlabelled, split_labels
 
 
 @dataclass
@@ -39,6 +40,7 @@ def tasks_of(options):
 def read_data(options, tokenizer, training=True):
     """Read and encode every file the run needs: {task: {split: Split}}, and sentences on where and what they are.
     Without `training` the training sets are left out."""
+    _check_classes(options)
     data, reasons, notes = {}, {}, []
     for name, task in tasks_of(options).items():
         data[name] = {}
@@ -54,10 +56,40 @@ def read_data(options, tokenizer, training=True):
             limit = limits.get(split, {}).get(name)
             if limit is not None:
                 examples = subset(examples, limit)
-            sequences = tokenizer.encode(examples.texts, options.max_length, fused=options.pairs == "fused")
-            data[name][split] = Split(examples, sequences)
-            notes.append(_describe(name, split, data[name][split]))
+            parts = {split: examples}
+            if split == "train":
+                parts, more = _without_labels(options, task, examples)
+                notes += more
+            for part, examples in parts.items():
+                sequences = tokenizer.encode(examples.texts, options.max_length, fused=options.pairs == "fused")
+                data[name][part] = Split(examples, sequences)
+                notes.append(_describe(name, part, data[name][part]))
     return data, [why for why in reasons if why] + notes
+
+
+def _check_classes(options):
+    """TSA and UDA go by the probabilities of classes."""
+    for name, task in tasks_of(options).items():
+        flag = "tsa" if options.tsa and name in options.tasks else "uda" if name in options.uda else None
+        if flag and task.kind == "regression" and options.sts_head not in ("classification", "ordinal6"):
+            raise UserError(f"--{flag} needs classes, but {name} has a regression head: add --sts_head classification")
+
+
+def _without_labels(options, task, train):
+    """({split: Examples} of what the training set and the files of --unlabeled and --uda come to, notes)"""
+    rest, notes, name = replace(train, labels=None), [], task.name
+    if options.labels_per_class:
+        train, rest = split_labels(train, options.labels_per_class, options.seed)
+    parts = {"train": train}
+    if name in options.unlabeled:
+        rest = read_unlabelled(task, Path(options.unlabeled[name]))
+    if name in options.uda:
+        rest, copies, same = read_copies(task, Path(options.uda[name]), rest)
+        notes.append(f"{name}: {len(copies):,} changed copies of unlabelled texts, {same:,} of them equal to theirs")
+        parts |= {"unlabelled": rest, "augmented": copies}
+    elif options.mean_teacher and (name in options.unlabeled or options.labels_per_class):
+        parts["unlabelled"] = rest
+    return parts, notes
 
 
 def _path_of(task, split, options):
@@ -65,8 +97,12 @@ def _path_of(task, split, options):
     prefix = evaluation.FILE_NAMES.get(task.name, task.name)
     if explicit := getattr(options, f"{prefix}_{split}", None):
         return Path(explicit), ""
-    is_glue = task.format == "tsv"
-    folder, why = data_folder(options.glue_dir, "glue", "sample/glue") if is_glue else data_folder(options.data_dir)
+    folders = {
+        "csv": (options.data_dir, "cs224n", "sample"),
+        "tsv": (options.glue_dir, "glue", "sample/glue"),
+        "jsonl": (options.imdb_dir, "imdb", None),
+    }
+    folder, why = data_folder(*folders[task.format])
     return folder / task.files[split], why
 
 

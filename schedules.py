@@ -134,12 +134,13 @@ SCHEDULES = {
 }
 
 
-def steps_of_epoch(schedule, counts, epoch, epochs, seed, step=None, order=None):
+def steps_of_epoch(schedule, counts, epoch, epochs, seed, step=None, order=None, batches=None):
     """The steps of epoch `epoch` (from 0) of `epochs`: a list of steps, each a list of (task, batch index).
 
     schedule  a name in SCHEDULES
     counts    {task: number of batches}
     step      "summed", "per_task", or None for the schedule's default
+    batches   of each task in an epoch, where the schedule goes by the longest; None: as many as that one has
     order     names of tasks, or None for the schedule's own; tasks not named follow as given, names of tasks that are
               not in `counts` are passed over. `mtdnn` and `annealed` put tasks in random order whatever it says.
 
@@ -153,7 +154,10 @@ def steps_of_epoch(schedule, counts, epoch, epochs, seed, step=None, order=None)
         possible = ", ".join(name for name in SCHEDULES if SCHEDULES[name].summed)
         raise ValueError(f"step summed: a step of {schedule} is one task's batch, nothing to sum; possible: {possible}")
     named = [task for task in (order or preset.tasks) if task in counts]
-    takes = preset.length({task: counts[task] for task in dict.fromkeys([*named, *counts])})
+    if batches is not None and preset.length is not longest:
+        raise ValueError(f"schedule {schedule} has a length of its own, so a number of batches means nothing")
+    counts = {task: batches or counts[task] for task in dict.fromkeys([*named, *counts])}
+    takes = preset.length(counts)
     epoch_rounds = preset.order(takes, _generator(seed, schedule, epoch), annealed_exponent(epoch, epochs))
     if step == "summed":
         return list(epoch_rounds)

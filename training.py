@@ -20,15 +20,15 @@ from tqdm import tqdm
 
 import evaluation
 import gradient_surgery
+import plan
 import results
 from files import UserError, write_json, write_text, written_whole
-from objective import Objective
+from loss_record import LossRecord
+from objective import Batch, Objective
 from optimizer import AdamW, learning_rate_factor, parameter_groups, set_learning_rate
 from runs import load_weights, save_weights
-from schedules import make_batches, steps_of_epoch
-
-STEPS_TO_ESTIMATE = 20  # steps before the first word on how long the run will take
-CHECK_EVERY = {"cpu": 1, "cuda": 20}  # steps between looks at the loss: on a GPU a look waits for the device
+from schedules import Batches, make_batches, steps_of_epoch
+from semi_supervised import EmaTeacher, bregman_decay, mean_teacher_decay
 
 
 class Stopped(Exception):
@@ -47,6 +47,7 @@ class Progress:
     eval_seconds: float = 0.0
     best: float | None = None  # best selection score so far; None before the first evaluation
     best_epoch: int = 0
+    best_teacher: dict | None = None  # scores of the teacher's best epoch (--mean_teacher)
     epochs_without_gain: int = 0
     stopped_early: bool = False
     history: list = field(default_factory=list)  # one record an epoch
@@ -64,6 +65,12 @@ class Trainer:
         self.batches = make_batches(
             options.schedule, rows, options.batch_size, options.seed, options.shuffle, options.balanced_sample
         )
+        self.unlabelled = {
+            name: Batches(f"{name} unlabelled", len(data[name]["unlabelled"].sequences), size, options.seed)
+            for name, batches in self.batches.items()
+            if "unlabelled" in data[name]
+            for size in [options.unlabeled_batch_size or batches.batch_size]
+        }
         self.updates = len(self.steps_of(0)) * options.epochs
 
         model.bert.requires_grad_(not self.frozen)
@@ -71,30 +78,33 @@ class Trainer:
             model, options.weight_decay, not options.no_decay_bias_norm, options.lr, options.layer_decay
         )
         self.optimizer = AdamW(groups, lr=options.lr, compiled=options.compile)
-        self.objective = Objective(model, data, options)
+        self.teacher = EmaTeacher(model, self._ema_decay()) if options.mean_teacher else None
+        self.objective = Objective(model, data, options, self.teacher and self.teacher.model)
 
         self.progress = Progress()
         self.best_dev = None  # {task: Predictions} of the best epoch, if this process has seen it
-        self.loss_sums = {}  # {term: sum of its values and their number}, of the current epoch, for its record
-        self.unchecked = []  # (update, {term: value}) since the last look
+        self.record = LossRecord(self.device)
         self.stop_requested = False
 
     def steps_of(self, epoch):
         """The steps of an epoch (from 0), each a list of (task, index of its batch)."""
         options, counts = self.options, {name: b.count for name, b in self.batches.items()}
         return steps_of_epoch(
-            options.schedule, counts, epoch, options.epochs, options.seed, options.step, options.task_order
+            options.schedule,
+            counts,
+            epoch,
+            options.epochs,
+            options.seed,
+            options.step,
+            options.task_order,
+            options.epoch_steps,
         )
 
-    def describe_plan(self):
-        """What this run will do: updates, and the batches of each task in the first epoch."""
-        steps = self.steps_of(0)
-        counts = {name: sum(task == name for step in steps for task, _ in step) for name in self.batches}
-        sizes = ", ".join(f"{name} {counts[name]:,} of {b.batch_size}" for name, b in self.batches.items())
-        what = "the heads on a frozen trunk" if self.frozen else "everything"
-        epochs = self.options.epochs
-        length = f"{epochs} epoch{'s' * (epochs > 1)} of {len(steps):,} steps, {self.updates:,} updates"
-        return f"plan: train {what}, {self.options.schedule}, {length}; batches an epoch: {sizes}"
+    def _ema_decay(self):
+        """The teacher's decay as a function of the updates done."""
+        if self.options.mean_teacher == "bregman":
+            return partial(bregman_decay, planned=self.updates)
+        return partial(mean_teacher_decay, most=self.options.ema_decay)
 
     # ---------------------------------------------------------------------------------------------------- the loop
 
@@ -108,6 +118,8 @@ class Trainer:
     def _train_epoch(self):
         options, progress = self.options, self.progress
         self.model.train()
+        if self.teacher:
+            self.teacher.model.train(options.teacher_mode == "train")
         started, last_saved, seconds_before = time.monotonic(), time.monotonic(), progress.train_seconds
         steps, done = self.steps_of(progress.epoch), progress.step
         name = f"epoch {progress.epoch + 1}/{options.epochs}"
@@ -115,88 +127,67 @@ class Trainer:
             for step in bar:
                 self._train_step(step)
                 progress.train_seconds = seconds_before + time.monotonic() - started
-                if progress.update == STEPS_TO_ESTIMATE:
-                    self._estimate()
-                if not self.unchecked:
+                if progress.update == plan.STEPS_TO_ESTIMATE:
+                    tqdm.write(plan.estimate(self))
+                if self.record.looked:
                     speed = "" if self.frozen else f", {self._tokens_per_second():,.0f} tokens/s"
-                    bar.set_postfix_str(f"loss {self.last_loss:.3f}{speed}", refresh=False)
+                    bar.set_postfix_str(f"loss {self.record.last:.3f}{speed}", refresh=False)
                 if self.stop_requested:
                     self._stop()
                 if time.monotonic() - last_saved > 60 * options.checkpoint_minutes:
                     self.save_state()
                     last_saved = time.monotonic()
-        self._look_at({}, force=True)
+        self._look()
 
     def _train_step(self, step):
         """One update. `step` is a list of (task, index of its batch)."""
         options, progress = self.options, self.progress
         # 1. the examples of this step
-        batches = [(name, self.batches[name](progress.epoch, index)) for name, index in step]
+        batches = [self._batch(name, index) for name, index in step]
         # 2. the terms of the loss, and the gradient of their sum
         self.optimizer.zero_grad(set_to_none=True)
-        terms = self._task_by_task(batches) if options.pcgrad else self.objective(batches)
+        done = progress.update / self.updates
+        losses = self._task_by_task(batches, done) if options.pcgrad else [self.objective(batches, done)]
         if not options.pcgrad:
-            sum(terms.values()).backward()
-        self._look_at(terms, force=False)
+            sum(losses[0].terms.values()).backward()
+        if bad := self.record.add(losses, progress.update + 1):
+            self._diverged(bad)
         # 3. the update
         factor = learning_rate_factor(options.lr_schedule, progress.update, self.updates, options.warmup)
         set_learning_rate(self.optimizer, factor)
         if options.clip:
             clip_grad_norm_(self.model.parameters(), options.clip)
         self.optimizer.step()
+        if self.teacher:
+            self.teacher.update()
         # 4. what the log and the checkpoint need to know
         progress.step += 1
         progress.update += 1
-        if not self.frozen:
-            progress.tokens += sum(int(self.data[name]["train"].sequences.lengths[r].sum()) for name, r in batches)
+        progress.tokens += sum(loss.tokens for loss in losses)
 
-    def _task_by_task(self, batches):
-        """Gradient surgery: each task's gradient on its own, then combined. Returns the terms of the loss."""
-        terms = {}
+    def _batch(self, name, index):
+        epoch = self.progress.epoch
+        unlabelled = self.unlabelled[name](epoch, index) if name in self.unlabelled else None
+        return Batch(name, self.batches[name](epoch, index), unlabelled)
+
+    def _task_by_task(self, batches, done):
+        """Gradient surgery: each task's gradient on its own, then combined. Returns the losses."""
+        losses = []
 
         def loss_of(batch):
-            of_task = self.objective([batch])
-            terms.update(of_task)
-            return sum(of_task.values())
+            losses.append(self.objective([batch], done))
+            return sum(losses[-1].terms.values())
 
         gradient_surgery.backward([partial(loss_of, batch) for batch in batches], list(self.model.parameters()))
-        return terms
+        return losses
 
     def _tokens_per_second(self):
         return self.progress.tokens / max(self.progress.train_seconds, 1e-9)
 
-    def _estimate(self):
-        """After the first steps: how long all of them will take. Texts differ in length, so tokens are what counts."""
-        seconds, epochs = self.progress.train_seconds, self.options.epochs
-        if self.frozen:
-            total = seconds / self.progress.update * self.updates
-        else:
-            means = {name: self.data[name]["train"].sequences.lengths.mean() for name in self.batches}
-            steps = [batch for step in self.steps_of(0) for batch in step]
-            tokens = sum(len(self.batches[name](0, index)) * means[name] for name, index in steps)
-            total = tokens * epochs / self._tokens_per_second()
-        tqdm.write(
-            f"{self.progress.update} updates took {seconds:.0f} s: about {max(total / 60, 0.1):.1f} minutes of "
-            f"training for {epochs} epoch{'s' * (epochs > 1)}, and the dev scoring after each"
-        )
-
-    def _look_at(self, losses, force):
-        """Add the step's terms to the record; every CHECK_EVERY steps look whether all of them are finite."""
-        detached = {name: loss.detach() for name, loss in losses.items()}
-        for name, loss in detached.items():
-            one = torch.stack([loss.double(), torch.ones_like(loss, dtype=torch.float64)])
-            self.loss_sums[name] = self.loss_sums[name] + one if name in self.loss_sums else one
-        self.unchecked.append((self.progress.update + 1, detached))
-        if len(self.unchecked) < CHECK_EVERY[self.device.type] and not force:
-            return
-        pending = [(update, name, loss) for update, step in self.unchecked for name, loss in step.items()]
-        values = torch.stack([loss for _, _, loss in pending]).tolist() if pending else []  # one wait for the device
-        for (update, name, _), value in zip(pending, values, strict=True):
-            if not math.isfinite(value):
-                self._diverged(f"the loss of {name} is {value} at update {update}")
-        if losses:
-            self.last_loss = sum(values[-len(losses) :])
-        self.unchecked = []
+    def _look(self):
+        """A loss tells more than the weights it spoilt: look at it first."""
+        if bad := self.record.look():
+            self._diverged(bad)
 
     def _check_weights(self):
         """A finite loss may still have had a gradient that was not: never save or score such weights."""
@@ -215,7 +206,7 @@ class Trainer:
     def _finish_epoch(self):
         progress, started = self.progress, time.monotonic()
         self._check_weights()
-        predictions, scores = self._score_dev()
+        predictions, scores = self._score_dev(self.model)
         averages = evaluation.averages(scores)
         score = evaluation.selection_score(self.trained, scores)
         if not math.isfinite(score):
@@ -223,13 +214,13 @@ class Trainer:
         progress.epoch += 1
         progress.step = 0
         progress.eval_seconds += time.monotonic() - started
-        by_task = sorted(self.loss_sums, key=lambda term: list(self.batches).index(term.split()[0]))
-        sums = {term: self.loss_sums[term].tolist() for term in by_task}
+        loss, kept = self.record.means(list(self.batches))
         progress.history.append(
             {
                 "epoch": progress.epoch,
                 "update": progress.update,
-                "loss": {name: total / max(count, 1) for name, (total, count) in sums.items()},
+                "loss": loss,
+                **({"kept": kept} if kept else {}),
                 "dev": scores,
                 **averages,
                 "selection_score": score,
@@ -237,7 +228,8 @@ class Trainer:
                 "tokens": progress.tokens,
             }
         )
-        self.loss_sums = {}
+        if self.teacher:
+            self._score_teacher()
         improved = progress.best is None or score > progress.best
         if improved:
             progress.best, progress.best_epoch, progress.epochs_without_gain = score, progress.epoch, 0
@@ -253,29 +245,39 @@ class Trainer:
         if self.stop_requested and progress.epoch < self.options.epochs:
             self._stop()
 
-    def _score_dev(self):
-        predictions = self._predict_dev()
-        return predictions, results.scores_of(self.model.tasks, self.data, "dev", predictions)
+    def _score_dev(self, model):
+        predictions = self._predict_dev(model)
+        return predictions, results.scores_of(model.tasks, self.data, "dev", predictions)
 
-    def _predict_dev(self):
+    def _predict_dev(self, model):
         if not self.frozen:
-            return results.predict_all(self.model, self.data, "dev")
+            return results.predict_all(model, self.data, "dev")
         return {
-            name: evaluation.read_out(self.model, name, self.objective.frozen_embeddings(name, "dev"))
-            for name in self.model.tasks
+            name: evaluation.read_out(model, name, self.objective.frozen_embeddings(name, "dev"))
+            for name in model.tasks
         }
+
+    def _score_teacher(self):
+        """The teacher keeps its own best epoch, in teacher.safetensors."""
+        progress, (_, scores) = self.progress, self._score_dev(self.teacher.model)
+        score = evaluation.selection_score(self.trained, scores)
+        progress.history[-1]["teacher"] = {"dev": scores, **evaluation.averages(scores), "selection_score": score}
+        if progress.best_teacher is None or score > progress.best_teacher["selection_score"]:
+            progress.best_teacher = {"best_epoch": progress.epoch, **progress.history[-1]["teacher"]}
+            save_weights(self.teacher.model, self.folder / "teacher.safetensors")
 
     def finish(self):
         """After training: keep the last weights, go back to the best, and write what they come to. Returns that."""
         progress = self.progress
         save_weights(self.model, self.folder / "last.safetensors")
         load_weights(self.model, self.folder / "model.safetensors")
-        best = self.best_dev or self._predict_dev()
+        best = self.best_dev or self._predict_dev(self.model)
         scores = {
             "selection_score": progress.best,
             "best_epoch": progress.best_epoch,
             "epochs": progress.epoch,
             **results.write_results(self.folder, self.model, self.data, best, self.options),
+            **({"teacher": progress.best_teacher} if self.teacher else {}),
             "updates": progress.update,
             "tokens": progress.tokens,
             "train_seconds": round(progress.train_seconds, 2),
@@ -285,11 +287,16 @@ class Trainer:
         return scores
 
     def _log(self, record, improved):
-        loss = ", ".join(f"{name} {value:.3f}" for name, value in record["loss"].items())
+        loss = ", ".join(
+            f"{name} {value:.3f}" for name, value in [*record["loss"].items(), *record.get("kept", {}).items()]
+        )
         tasks = self.model.tasks
         dev = ", ".join(f"{name} {scores[tasks[name].metric]:.3f}" for name, scores in record["dev"].items())
         stop = f"; no gain for {self.options.patience} epochs, stopping" if self.progress.stopped_early else ""
         tqdm.write(f"epoch {record['epoch']}: loss {loss}; dev {dev}{' (best so far)' if improved else ''}{stop}")
+        for name, share in record.get("kept", {}).items():
+            if name.endswith("UDA kept") and share == 0:
+                tqdm.write(f"warning: {name}: 0 in the whole epoch, so UDA did nothing; lower --uda_threshold")
         if self.writer:
             for name, value in record["loss"].items():
                 self.writer.add_scalar(f"loss/{name}", value, record["update"])
@@ -301,13 +308,14 @@ class Trainer:
     # ------------------------------------------------------------------------------------- files, resume, stopping
 
     def save_state(self):
-        self._look_at({}, force=True)  # a loss tells more than the weights it spoilt
+        self._look()
         self._check_weights()
         state = {
             "progress": asdict(self.progress),
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "loss_sums": self.loss_sums,
+            "teacher": self.teacher and self.teacher.state_dict(),
+            "sums": self.record.sums,
             "rng": torch.get_rng_state(),
             "cuda_rng": torch.cuda.get_rng_state_all() if self.device.type == "cuda" else [],
         }
@@ -322,7 +330,9 @@ class Trainer:
             self.progress = Progress(**state["progress"])
             self.model.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
-            self.loss_sums = state["loss_sums"]
+            if self.teacher:
+                self.teacher.load_state_dict(state["teacher"])
+            self.record.sums = state["sums"]
             torch.set_rng_state(state["rng"].cpu())
             if self.device.type == "cuda":
                 torch.cuda.set_rng_state_all([rng.cpu() for rng in state["cuda_rng"]])

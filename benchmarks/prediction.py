@@ -57,7 +57,7 @@ def main():
 
     def run_ours():
         with autocast:
-            return evaluation.predict(ours, "quora", sequences)
+            return evaluation.predict(ours, "quora", sequences).values
 
     @torch.inference_mode()
     def run_theirs():
@@ -70,7 +70,7 @@ def main():
             ids, mask, types = (torch.from_numpy(a).to(device) for a in (ids, mask.astype(np.int64), types))
             with autocast:
                 pooled = theirs(input_ids=ids, attention_mask=mask, token_type_ids=types).pooler_output
-                predictions.append(head.predict(head(pooled)))
+                predictions.append(head.predict(head(pooled[:, None])))
         return torch.cat(predictions).cpu().numpy()
 
     print(f"{found.name}; {why}; {len(sequences):,} pairs; {torch.get_num_threads()} threads; {device}")

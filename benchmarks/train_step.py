@@ -29,13 +29,13 @@ os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as multitask_classifier.py, f
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-# name: flags; its work besides the update, in multiples of the plain step's per token; why. A forward pass is 1 unit
-# of work, a backward pass 2: one for the gradients of the activations, one for those of the weights.
+# name: flags; work besides the update for each token of the examples, in multiples of the plain step's; why. A forward
+# pass is 1 unit of work, a backward pass 2: one for the gradients of the activations, one for those of the weights.
 METHODS = {
     "plain": ([], 1, ""),
     "separate pairs": (["--pairs", "concat"], 1, "more tokens"),
-    "PCGrad": (["--pcgrad"], 1, "three passes, each over the tokens of one task"),
-    "SMART": (["--smart", "1"], 8 / 3, "3 forward, 2 whole backward, 1 backward to the embedding without the weights"),
+    "PCGrad": (["--pcgrad"], 1, "three passes, each over one task's tokens"),
+    "SMART": (["--smart", "1"], 8 / 3, "3 forward passes, 2 backward, 1 backward for the embedding alone"),
     "R-Drop": (["--r_drop", "1"], 2, "each example twice"),
 }
 
@@ -57,9 +57,8 @@ def main():
     folder, why = data_folder(args.data_dir)
     found = resolve(args.model)
     tokenizer = Tokenizer.from_folder(found.folder)
-    examples = {
-        name: read(TASKS[name], folder / TASKS[name].files["train"], "train") for name in ("sst", "quora", "sts")
-    }
+    tasks = [TASKS[name] for name in ("sst", "quora", "sts")]
+    examples = {task.name: read(task, folder / task.files["train"], "train") for task in tasks}
     sets = {name: (tokenizer.encode(e.texts, 512), e.labels) for name, e in examples.items()}
     rng = np.random.default_rng(0)
     if args.only:  # a fresh process for each side: the peak memory of one alone
@@ -67,8 +66,7 @@ def main():
         return
     print(f"{found.name}; {why}; {torch.get_num_threads()} threads; {device}; torch {torch.__version__}")
     if args.methods:
-        for size in args.batch_sizes:
-            compare_methods(size, args, found, tokenizer, examples, sets, device)
+        compare_methods(args, found, tokenizer, examples, sets, device)
         return
     rate = matrix_rate(device)
     print(f"matrix-multiply rate here: {rate / 1e9:,.0f} GFLOP/s ({'bf16' if args.use_gpu else 'fp32'})")
@@ -120,7 +118,7 @@ def in_turns(sides, steps, warmup, device):
     return {side: statistics.median(seconds[warmup:]) for side, seconds in times.items()}
 
 
-def compare_methods(size, args, found, tokenizer, examples, sets, device):
+def compare_methods(args, found, tokenizer, examples, sets, device):
     """Print a line for each of METHODS: a run's own step with it against the plain one."""
     from runs import Split
 
@@ -131,19 +129,19 @@ def compare_methods(size, args, found, tokenizer, examples, sets, device):
             for name, part in examples.items()
         },
     }
-    trainers = {name: trainer_of(flags, size, args, found, data) for name, (flags, _, _) in METHODS.items()}
-    steps = trainers["plain"].steps_of(0)[: args.warmup + args.repeats]  # [(task, index of its batch)]; all have these
-    times = in_turns({name: t._train_step for name, t in trainers.items()}, steps, args.warmup, device)
-    update = in_turns({"plain": lambda _: trainers["plain"].optimizer.step()}, steps, args.warmup, device)["plain"]
-    plain = times.pop("plain")
-    print(f"batch {size:3} a task: plain step {1e3 * plain:.1f} ms, {update / plain:.2f} of it the update")
-    for name, seconds in times.items():
-        _, passes, why = METHODS[name]
-        work = passes * trainers[name].progress.tokens / trainers["plain"].progress.tokens
-        expected = (update + work * (plain - update)) / plain
-        print(
-            f"  {name:15}{seconds / plain:5.2f} times the time, expected {expected:.2f}; work {work:.2f} times: {why}"
-        )
+    for size in args.batch_sizes:
+        trainers = {name: trainer_of(flags, size, args, found, data) for name, (flags, _, _) in METHODS.items()}
+        plain = trainers["plain"]
+        steps = plain.steps_of(0)[: args.warmup + args.repeats]  # the same rows for every trainer
+        times = in_turns({name: t._train_step for name, t in trainers.items()}, steps, args.warmup, device)
+        update = in_turns({"plain": lambda _, step=plain.optimizer.step: step()}, steps, args.warmup, device)["plain"]
+        whole = times.pop("plain")
+        print(f"batch {size:3} a task: plain step {1e3 * whole:.1f} ms, {update / whole:.2f} of it the update")
+        for name, seconds in times.items():
+            _, per_token, why = METHODS[name]
+            work = per_token * tokens_of(trainers[name], steps) / tokens_of(plain, steps)
+            expected = (update + work * (whole - update)) / whole
+            print(f"  {name:15}{seconds / whole:5.2f} times the time, expected {expected:.2f} (work {work:.2f}: {why})")
 
 
 def trainer_of(flags, size, args, found, data):
@@ -158,6 +156,15 @@ def trainer_of(flags, size, args, found, data):
     trainer = Trainer(build_model(found, run), data[run.pairs], run, folder=None)
     trainer.model.train()
     return trainer
+
+
+def tokens_of(trainer, steps):
+    """Real tokens of the examples of these steps, each counted once."""
+    return sum(
+        int(trainer.data[name]["train"].sequences.lengths[trainer.batches[name](0, index)].sum())
+        for step in steps
+        for name, index in step
+    )
 
 
 def ours(found, args, device):

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 import multitask_classifier
 from datasets import FIVE_STARS, TASKS
 
+pytestmark = pytest.mark.filterwarnings("ignore:a constant prediction")  # of so few examples
 CHOICES = ("--pairs", "absdiff", "--pooling", "mean", "--sts_head", "ordinal6", "--sst_head", "coral")
 RUNS = {"fused": tiny.FINETUNE, "separate": ("--option", "pretrain", "--epochs", 2, "--lr", "1e-2", *CHOICES)}
 
@@ -146,6 +147,16 @@ def test_evaluate_knows_the_tasks_of_the_run(run, tiny_model, tmp_path):
     names = {path.name for path in (tmp_path / "out" / "predictions").iterdir()}
     assert {"cfimdb-dev-output.csv", "pretrain-cfimdb-dev-out.csv"} <= names
     assert "--dev_limit names sst" in tiny.script("--evaluate", folder, "--dev_limit", "sst=3").error
+
+
+def test_skip_test_leaves_the_test_predictions_to_evaluate(run, tiny_model):
+    flags = ("--model", tiny_model, "--option", "pretrain", "--epochs", 1)
+    (folder, _), (whole, _) = run(*flags, "--skip_test"), run(*flags)
+    one, two = contents(folder / "predictions"), contents(whole / "predictions")
+    assert one == {name: content for name, content in two.items() if "-test-" not in name} != two
+    assert tiny.read_json(folder / "scores.json")["dev"] == tiny.read_json(whole / "scores.json")["dev"]
+    assert tiny.script("--evaluate", folder).code == 0
+    assert contents(folder / "evaluation" / "predictions") == two
 
 
 # -------------------------------------------------------------------------------------------- --predict and --input

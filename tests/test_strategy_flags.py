@@ -17,6 +17,7 @@ import evaluation
 import flags
 import heads
 
+pytestmark = pytest.mark.filterwarnings("ignore:a constant prediction")  # of so few examples
 STILL = ("--hidden_dropout_prob", 0)  # for still_model: no dropout at all, so that equal steps have equal losses
 COURSE = ("sst", "quora", "sts")
 

@@ -39,6 +39,17 @@ make find learn cook travel write sing run dog cat horse bird child man woman fa
 WORDS = TEXT.split()
 PIECES = [f"##{letter}" for letter in "abcdefghijklmnopqrstuvwxyz"] + list("abcdefghijklmnopqrstuvwxyz.,?!")
 ROWS = {"sst": (20, 11, 5), "quora": (37, 13, 6), "sts": (13, 9, 4), "cfimdb": (18, 8, 4)}  # train, dev, test
+GLUE_ROWS = {"rte": (14, 9, 4), "qqp": (21, 11, 5), "mnli": (25, 10, 6), "sst2": (18, 12, 7)}  # train, dev, test
+PARSES = [f"sentence{i}{kind}" for kind in ("_binary_parse", "_parse") for i in (1, 2)]
+GLUE_COLUMNS = {  # of the files with labels, and of the test files
+    "rte": ("index sentence1 sentence2 label", "index sentence1 sentence2"),
+    "qqp": ("id qid1 qid2 question1 question2 is_duplicate", "id question1 question2"),
+    "mnli": (
+        " ".join(["index promptID pairID genre", *PARSES, "sentence1 sentence2 label1 gold_label"]),
+        " ".join(["index promptID pairID genre", *PARSES, "sentence1 sentence2"]),
+    ),
+    "sst2": ("sentence label", "index sentence"),
+}
 
 
 def make_checkpoint(folder, seed=0, hidden=16, layers=2, positions=512, **sizes):
@@ -91,6 +102,26 @@ def _label(task, random):
         return str(round(random.uniform(0, 5), 2))
     digits = sorted({spelling[0] for spelling in task.spellings})
     return str(float(random.choice(digits))) if task.name == "quora" else str(random.choice(digits))
+
+
+def make_glue_data(folder, seed=0, rows=GLUE_ROWS):
+    """GLUE's folders with the columns and labels of its files, and sentences of 3 to 16 random words; MNLI's second dev
+    and test files have one row more than the first."""
+    random = np.random.default_rng(seed)
+    for name, counts in rows.items():
+        task, sizes = TASKS[name], dict(zip(("train", "dev", "test"), counts, strict=True))
+        labels = task.labels if name in ("rte", "mnli") else ("0", "1")
+        for split, file in task.files.items():
+            columns = GLUE_COLUMNS[name][split.startswith("test")].split()
+            lines = ["\t".join(columns)]
+            for row in range(sizes[split.split("_")[0]] + split.endswith("mismatched")):
+                cells = dict.fromkeys(columns, "n/a") | {column: str(row) for column in ("index", "id")}
+                cells |= {column: " ".join(random.choice(WORDS, random.integers(3, 17))) for column in task.text}
+                cells[task.label] = random.choice(labels)
+                lines.append("\t".join(cells[column] for column in columns))
+            (folder / file).parent.mkdir(parents=True, exist_ok=True)
+            (folder / file).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return folder
 
 
 # ----------------------------------------------------------------------------------------------- the whole script
