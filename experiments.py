@@ -5,7 +5,7 @@
     python experiments.py show minbert
     python experiments.py compare yan1-cpu fused concat
 
-A table's rows are data (tables.py, strategy_tables.py, label_tables.py). Row x seed is one call of
+A table's rows are data (tables.py, strategy_tables.py, label_tables.py, semi_tables.py). Row x seed is one call of
 multitask_classifier.py with a run folder of its own under runs/experiments/; what it came to is one small JSON file
 under results/ (jobs.py), and report.py shows those. A sweep that was killed goes on where it was when the same command
 is given again. Plain models that label schemes learn from stay in runs/experiments/plain/.
@@ -29,17 +29,19 @@ from jobs import (
     check,
     checkpoint,
     command,
+    figure,
     load,
+    placed,
     results_folder,
-    value_at,
     why_stale,
     write_result,
 )
 from label_tables import LABEL_TABLES
+from semi_tables import SEMI_TABLES
 from strategy_tables import STRATEGY_TABLES
 from tables import MINBERT, RECIPE, find_row, flags_of
 
-TABLES = {table.name: table for table in (MINBERT, RECIPE, *STRATEGY_TABLES, *LABEL_TABLES)}
+TABLES = {table.name: table for table in (MINBERT, RECIPE, *STRATEGY_TABLES, *LABEL_TABLES, *SEMI_TABLES)}
 FIRST_SEED = 11711  # the course's
 WEIGHTS = ("state.pt", "*.safetensors", "bert")  # of a run folder: deleted once the result is saved
 
@@ -108,8 +110,8 @@ def train(job, extra, log, reason):
         shutil.rmtree(follower.folder, ignore_errors=True)
     print("... ", end="", flush=True)
     log.truncate(0)  # what an earlier try said is not this one's
-    arguments = [*command({**flags, **start}), "--run_dir", str(job.folder), "--resume"]  # --resume: continue, or begin
-    code = launch([sys.executable, "-u", str(HERE / "multitask_classifier.py"), *arguments], log)
+    flags_here = {**placed(flags), **start, "run_dir": job.folder, "resume": True}  # --resume: continue, or begin
+    code = launch([sys.executable, "-u", str(HERE / "multitask_classifier.py"), *command(flags_here)], log)
     if code:
         raise UserError(f"{last_words(job.log)} (exit code {code}; its output: {job.log})")
     write_result(job, flags)
@@ -169,8 +171,8 @@ def last_words(log):
 
 def figures(job):
     """The job's figures in a line."""
-    scores = load(job.result)["scores"]
-    values = {heading: value_at(scores, path) for heading, path in job.table.columns.items()}
+    result = load(job.result)
+    values = {heading: figure(result, path) for heading, path in job.table.columns.items()}
     return ", ".join(f"{heading} {value:.3f}" for heading, value in values.items() if value is not None)
 
 
@@ -190,6 +192,8 @@ def build_parser():
     sub.add_argument("--model", metavar="NAME", help="for rows that name none; as in multitask_classifier.py")
     sub.add_argument("--data_dir", metavar="DIR", help="as in multitask_classifier.py")
     sub.add_argument("--glue_dir", metavar="DIR", help="as in multitask_classifier.py")
+    sub.add_argument("--imdb_dir", metavar="DIR", help="as in multitask_classifier.py")
+    sub.add_argument("--unlabelled_dir", metavar="DIR", help="text without labels (default: data/unlabelled)")
     sub.add_argument("--use_gpu", action="store_true", help="train on the CUDA device")
     sub.add_argument("--keep_weights", action="store_true", help="leave the weights in the run folders")
 
@@ -245,12 +249,25 @@ def run_command(arguments):
         "model": checkpoint(model)[0],
         "data_dir": str(data_folder(arguments.data_dir)[0].resolve()),
         "glue_dir": str(data_folder(arguments.glue_dir, "glue", "sample/glue")[0].resolve()),
+        **text_folders(arguments),
         **({"use_gpu": True} if arguments.use_gpu else {}),
         **({} if any(path.startswith("test.") for path in table.columns.values()) else {"skip_test": True}),
     }
     print(f"model {extra['model']}, data {extra['data_dir']}")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the run in progress saves its state
     return 1 if run_all(jobs, extra, arguments.keep_weights) else 0
+
+
+def text_folders(arguments):
+    """{flag: folder} of IMDB's files and of text without labels, as far as they are here: few rows need them."""
+    from datasets import data_folder
+
+    given = {"imdb": arguments.imdb_dir, "unlabelled": arguments.unlabelled_dir}
+    return {
+        f"{name}_dir": str(data_folder(folder, name, None)[0].resolve())
+        for name, folder in given.items()
+        if folder is not None or (HERE / "data" / name).is_dir()
+    }
 
 
 def show_command(arguments):

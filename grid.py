@@ -10,7 +10,7 @@ import shutil
 from pathlib import Path
 
 import options as command_line
-from files import UserError, remove_unfinished, write_json, written_whole
+from files import UNFINISHED, UserError, remove_unfinished, write_json, written_whole
 
 RECORD = "grid.json"
 
@@ -20,22 +20,28 @@ def is_grid(options):
     return isinstance(options.lr, list) or (bool(options.resume) and (_folder(options) / RECORD).is_file())
 
 
-def search(options, train, model):
-    """Train at every rate of options.lr and keep the best. `train` makes an ordinary run of options; `model` is the
-    record of the checkpoint for grid.json."""
+def search(options, train, find):
+    """Train at every rate of options.lr and keep the best. `train` makes an ordinary run of options; `find` says of
+    options which checkpoint it begins with, as grid.json records it."""
     folder = _folder(options)
     record = folder / RECORD
-    if options.resume and record.is_file():
-        options = command_line.resumed(options, json.loads(record.read_text(encoding="utf-8"))["flags"])
-        remove_unfinished(folder)
+    saved = _read(record) if options.resume and record.is_file() else None
+    if saved:
+        options = command_line.resumed(options, saved["flags"])
+        options.model = saved["model"]["name"]
     elif isinstance(options.resume, str):
         raise UserError(f"--resume {folder}: no {RECORD} there, so no grid to continue")
-    elif folder.is_dir() and any(folder.iterdir()):
+    elif folder.is_dir() and any(path.name != RECORD and path.suffix != UNFINISHED for path in folder.iterdir()):
         raise UserError(f"{folder} exists: choose another --run_dir, or continue that grid with --resume")
     command_line.check(options)
+    model = find(options)
+    if saved and saved["model"]["sha256"] != model["sha256"]:
+        raise UserError(f"{folder}: the weights of {model['name']} are not what this grid began with; start a new one")
     folder.mkdir(parents=True, exist_ok=True)
-    known = {"flags": command_line.to_saved(options), "model": model}
-    write_json(record, known)
+    remove_unfinished(folder)
+    known = saved or {"flags": command_line.to_saved(options), "model": model}
+    if not saved:
+        write_json(record, known)
 
     attempts = {}
     for rate in options.lr:
@@ -56,13 +62,23 @@ def _folder(options):
     return Path(options.resume if isinstance(options.resume, str) else options.run_dir or "")
 
 
+def _read(record):
+    try:
+        saved = json.loads(record.read_text(encoding="utf-8"))
+        if isinstance(saved["flags"]["lr"], list) and {"name", "sha256"} <= saved["model"].keys():
+            return saved
+    except (ValueError, KeyError, TypeError, AttributeError):
+        pass
+    raise UserError(f"{record}: not the record of a grid, so none to continue; start a new one")
+
+
 def _take_over(source, folder, flags, rate):
     """Copy the best attempt's files into the grid's folder, config.json with the grid's flags last."""
     for path in sorted(source.rglob("*")):
         target = folder / path.relative_to(source)
         if path.is_dir():
             target.mkdir(exist_ok=True)
-        elif path.name not in ("state.pt", "config.json"):
+        elif path not in (source / "state.pt", source / "config.json"):
             with written_whole(target) as temporary:
                 shutil.copyfile(path, temporary)
     config = json.loads((source / "config.json").read_text(encoding="utf-8"))

@@ -37,6 +37,14 @@ class Found:
     name: str
     source: str
 
+    @property
+    def weights(self):
+        """The file of the weights. Raises UserError where the folder has none."""
+        for name in WEIGHTS:
+            if (self.folder / name).is_file():
+                return self.folder / name
+        raise UserError(f"{self.folder}: neither {' nor '.join(WEIGHTS)} in this folder (in one piece)")
+
 
 class NotToBeHad(UserError):
     """The hub does not give this model. `reason` is the short cause; `offline`: nor any other model now."""

@@ -16,16 +16,18 @@ from pathlib import Path
 
 import grid
 import options as command_line
+import text_files
 from files import UserError, sha256, write_json
 from tables import Row, Table, find_row, flags_of
+from text_files import FOLDERS
 
 HERE = Path(__file__).parent
 RUNS, RESULTS = HERE / "runs" / "experiments", HERE / "results"
-FOLDERS = ("data_dir", "glue_dir")
 PATHS = ("run_dir", "model", "init", "plain_dir", *FOLDERS)  # flags that a result does not repeat: where, not what
 # Flags that say on what machine and where. A result from a GPU stands on every other machine; model and data are
 # compared by their content, a start by its result.
 MACHINE = {"use_gpu", "precision", "compile"}
+NOT_OF_THE_SCRIPT = {"unlabelled_dir"}  # it stands in the names of files only
 NOT_COMPARED = {*command_line.NOT_SAVED, *command_line.MAY_CHANGE, *MACHINE, *PATHS}
 
 # ---------------------------------------------------------------------------------------------------------- flags
@@ -33,8 +35,18 @@ NOT_COMPARED = {*command_line.NOT_SAVED, *command_line.MAY_CHANGE, *MACHINE, *PA
 
 def command(flags):
     """{flag: value} as command-line arguments; a flag of value None is left out, one of value True stands alone."""
-    given = {name: value for name, value in flags.items() if value is not None}
+    given = {name: value for name, value in flags.items() if value is not None and name not in NOT_OF_THE_SCRIPT}
     return [word for name, value in given.items() for word in ([f"--{name}"] + ([] if value is True else [str(value)]))]
+
+
+def on_this_machine(text, flags):
+    """A file that a row or a result names, or a flag's value with such names, as this machine has it: text_files.py."""
+    return text_files.local(text, flags, RUNS / "augmented")
+
+
+def placed(flags):
+    """{flag: value} with the files of text that rows name as this machine has them."""
+    return flags | {name: on_this_machine(flags[name], flags) for name in text_files.FLAGS if name in flags}
 
 
 def resolve(flags):
@@ -164,13 +176,18 @@ def load(path):
 
 def write_result(job, flags):
     """Write the result of the run in job.folder, which was made with `flags`."""
+    named = resolve(flags)
+    copies = {on_this_machine(name, flags): name for name in named["uda"].values()}
     config = load(job.folder / "config.json")
     tried = (load(job.folder / grid.RECORD) or {}).get("attempts", {})
     used = set()
-    for split in (split for splits in config["data"].values() for split in splits.values()):
-        split["sha256"] = content(split["file"])
-        split["file"], folder = _relative(split["file"], flags)
-        used |= {folder}
+    for splits in config["data"].values():
+        for name, split in splits.items():
+            file = split["file"]
+            split["sha256"] = content(file)
+            split["file"], folder = (copies[file], None) if file in copies else _relative(file, flags)
+            if name not in ("unlabelled", "augmented"):  # these stand in the flags
+                used |= {folder}
     start = job.start and load(job.start.result)
     model = start["model"] if start else config["model"]  # the checkpoint that the first run began with
     if Path(model["name"]).is_dir():
@@ -180,7 +197,8 @@ def write_result(job, flags):
         "row": job.row.name,
         "seed": job.seed,
         "fraction": job.fraction,
-        "flags": {name: value for name, value in config["flags"].items() if name not in PATHS},
+        "flags": {name: value for name, value in config["flags"].items() if name not in PATHS}
+        | {name: named[name] for name in text_files.FLAGS},
         "model": model,
         "data_from": " + ".join(sorted(used)),
         "data": config["data"],
@@ -204,7 +222,8 @@ def _outcome(folder):
 def _relative(file, flags):
     """(a data file as seen from its folder, what a reader calls that folder), so that a result says nothing of where
     on this machine the data lies: "{data_dir}/quora-dev.csv", "cs224n"."""
-    for name in sorted(FOLDERS, key=lambda name: -len(flags[name])):  # one may lie inside the other
+    known = [name for name in FOLDERS if name in flags]
+    for name in sorted(known, key=lambda name: -len(flags[name])):  # one may lie inside the other
         folder = Path(flags[name])
         if Path(file).is_relative_to(folder):
             short = folder.relative_to(HERE / "data") if folder.is_relative_to(HERE / "data") else folder.name
@@ -255,13 +274,13 @@ def why_stale(job, saved, extra):
     flags = {**extra, **job.flags}
     if changed := why_changed(job, saved, extra):
         return changed
+    if saved["flags"].get("skip_test") and not flags.get("skip_test"):
+        return "it made no test predictions"
     name, digest = checkpoint(flags["model"])
     if saved["model"]["sha256"] != digest:
         return f"the model was {saved['model']['name']}, now {name}"
     for split in (split for splits in saved["data"].values() for split in splits.values()):
-        path = split["file"]
-        for folder in FOLDERS:
-            path = path.replace(f"{{{folder}}}", flags[folder])
+        path = on_this_machine(split["file"], flags)
         if content(path) != split["sha256"]:
             return f"{path} is not the file it was"
     return None
@@ -293,6 +312,7 @@ def can_continue(job, flags):
     config = load(job.folder / "config.json") or load(job.folder / grid.RECORD)  # a half-done grid has only the latter
     if config is None or (job.start is None and config["model"]["sha256"] != checkpoint(flags["model"])[1]):
         return False
+    flags = placed(flags)
     now = resolve(flags)
     return changed_flags(config, flags) is None and all(config["flags"][name] == now[name] for name in MACHINE)
 
@@ -313,6 +333,13 @@ def checkpoint(name):
 def content(path):
     """sha256 of a file, or None where there is none."""
     return sha256(path) if Path(path).is_file() else None
+
+
+def figure(result, path):
+    """The number at a path in a result's scores; a kept share ("kept.sst UDA kept") is that of its last epoch."""
+    if path.startswith("kept."):
+        return value_at(result["history"][-1], path)
+    return value_at(result["scores"], path)
 
 
 def value_at(scores, path):

@@ -183,7 +183,7 @@ def build_model(found, options):
 def run(options):
     """Train: one run, or one for each of several learning rates."""
     if grid.is_grid(options):
-        grid.search(options, train, describe_model(find_model(options)))
+        grid.search(options, train, lambda options: describe_model(find_model(options)))
     else:
         train(options)
 
@@ -210,6 +210,8 @@ def train(options):
     if saved and (changed := changed_data(saved["data"], config["data"])):
         raise UserError(f"{folder}: {changed} is not what this run began with; start a new run")
 
+    model = build_model(found, options)
+
     # 2. the run's folder
     folder.mkdir(parents=True, exist_ok=True)
     if not saved:
@@ -220,17 +222,19 @@ def train(options):
             _finish_plain(folder, options, data, plain)
             return
         data = _with_targets(options, data, plain)
+        model = build_model(found, options)  # anew, as the plain models' training drew random numbers
 
     # 3. training, then the results
-    model = build_model(found, options)
     trainer = Trainer(model, data, options, folder, writer_type and writer_type(folder / "tensorboard"))
     if (folder / "state.pt").is_file():
         trainer.load_state()
         print(f"resuming after {trainer.progress.epoch} epochs and {trainer.progress.step} steps")
     print(f"run: {folder}\n{plan.describe(trainer)}")
     trainer.fit()
-    print(results.table(model.tasks, data, trainer.finish()))
+    scores = trainer.finish()
     _save_trunk(model, found, folder / "bert")
+    write_json(folder / "scores.json", scores)  # last: a folder with scores is a finished run
+    print(results.table(model.tasks, data, scores))
     print(f"results in {folder}")
 
 
@@ -294,6 +298,8 @@ def evaluate(options):
     data, notes = read_data(options, tokenizer, training=False)
     print("\n".join(notes))
     out = Path(options.run_dir) if "run_dir" in options.given else folder / "evaluation"
+    if out.resolve() == folder.resolve():
+        raise UserError(f"--run_dir {out}: that is the run itself, whose scores would be lost; choose another folder")
     out.mkdir(parents=True, exist_ok=True)
     dev = results.predict_all(model, data, "dev")
     results.write_predictions(out, model.tasks, data, "dev", dev, options)

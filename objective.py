@@ -32,6 +32,9 @@ from semi_supervised import (
 )
 
 
+SMART_STEP = 1e-3  # the step size of the paper (Jiang et al. 2020, section 4)
+
+
 @dataclass
 class Batch:
     """What a step takes of one task: row numbers of its training set, and of its unlabelled set or None."""
@@ -96,7 +99,9 @@ class Objective:
         if options.smart:
             heads = {key: self.model.heads[key[0]] for key in labelled}
             clean = {key: logits[key] for key in labelled}
-            penalties = smoothness(after_embedding, embedded, clean, heads, radius=options.smart_radius)
+            radius = options.smart_radius
+            step_size = max(SMART_STEP, radius)  # a shorter step would never reach a wider ball's border
+            penalties = smoothness(after_embedding, embedded, clean, heads, step_size=step_size, radius=radius)
             terms |= {f"{task} SMART": options.smart * penalty for (task, _), penalty in penalties.items()}
         # 3. the terms of unlabelled text
         if changed:

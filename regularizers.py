@@ -48,8 +48,7 @@ def smoothness(classify, embedded, logits, heads, noise=1e-5, step_size=1e-3, ra
 
     classify    function from embedded tokens [N, H] to {task: logits [B, outputs]}: all of the model after them
     embedded    [N, H], the output of the embedding;  logits  {task: what `classify` made of it};  heads  {task: head}
-    noise, step_size, radius    the paper's sigma, eta and epsilon, at its values (section 4); a radius above the
-                step size takes that for its step, or it would never be reached
+    noise, step_size, radius    the paper's sigma, eta and epsilon, at its values (section 4)
 
     Returns {task: scalar}; its gradient reaches embeddings, trunk and heads. Costs two more forward passes and two
     more backward. Dropout, where it is on, is drawn anew in each pass, and then outweighs so small a change; without
@@ -63,7 +62,7 @@ def smoothness(classify, embedded, logits, heads, noise=1e-5, step_size=1e-3, ra
     noisy = classify(embedded.detach() + d)
     (g,) = torch.autograd.grad(sum(divergence(heads[task], noisy[task], clean[task]) for task in clean), d)
     largest = g.abs().amax(dim=-1, keepdim=True).clamp_min(torch.finfo(dtype).tiny)  # [N, 1]; no division by 0
-    d = (d.detach() + max(step_size, radius) * g / largest).clamp(-radius, radius)
+    d = (d.detach() + step_size * g / largest).clamp(-radius, radius)
 
     perturbed = classify(embedded + d)
     return {task: divergence(heads[task], perturbed[task], logits[task]) for task in logits}

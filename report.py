@@ -41,7 +41,7 @@ class Line:
 
     def values(self, path):
         """The figure at `path`, one a seed."""
-        found = [jobs.value_at(result["scores"], path) for result in self.results]
+        found = [jobs.figure(result, path) for result in self.results]
         return [value for value in found if value is not None]
 
     def history(self, path):
@@ -111,6 +111,7 @@ def _mean(mean, deviation):
 
 def _on_part(line, path):
     """Whether the figure at `path` was measured on part of a dev set."""
+    path = path.removeprefix("teacher.")
     limited = set(line.results[0]["flags"]["dev_limit"])
     if "." not in path:  # an average
         return bool(limited)
@@ -316,7 +317,7 @@ def _trains(line, path):
     """Whether the line trains what the figure at `path` measures: the curve of a head never trained says nothing."""
     if not line.results:
         return False
-    tasks = line.results[0]["flags"]["tasks"]
+    tasks, path = line.results[0]["flags"]["tasks"], path.removeprefix("teacher.")
     return path.split(".")[1] in tasks if "." in path else len(tasks) > 1
 
 

@@ -157,9 +157,7 @@ def describe_run(options, found, data, notes):
 
 def describe_model(found):
     """Which checkpoint it is, wherever it lies."""
-    weights = [found.folder / name for name in ("model.safetensors", "pytorch_model.bin")]
-    digest = next(sha256(path) for path in weights if path.is_file())
-    return {"name": found.name, "source": found.source, "sha256": digest}
+    return {"name": found.name, "source": found.source, "sha256": sha256(found.weights)}
 
 
 def open_folder(options):

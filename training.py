@@ -22,7 +22,7 @@ import evaluation
 import gradient_surgery
 import plan
 import results
-from files import UserError, write_json, write_text, written_whole
+from files import UserError, write_text, written_whole
 from loss_record import LossRecord
 from objective import Batch, Objective
 from optimizer import AdamW, learning_rate_factor, parameter_groups, set_learning_rate
@@ -272,7 +272,7 @@ class Trainer:
         save_weights(self.model, self.folder / "last.safetensors")
         load_weights(self.model, self.folder / "model.safetensors")
         best = self.best_dev or self._predict_dev(self.model)
-        scores = {
+        return {
             "selection_score": progress.best,
             "best_epoch": progress.best_epoch,
             "epochs": progress.epoch,
@@ -283,8 +283,6 @@ class Trainer:
             "train_seconds": round(progress.train_seconds, 2),
             "eval_seconds": round(progress.eval_seconds, 2),
         }
-        write_json(self.folder / "scores.json", scores)
-        return scores
 
     def _log(self, record, improved):
         loss = ", ".join(

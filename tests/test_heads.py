@@ -16,7 +16,7 @@ from heads import BinaryHead, ClassesHead, CoralHead, CosineHead, LinearHead, Re
 from pairs import JOINS
 
 B, H = 7, 6
-OUTPUTS = {"sst": 5, "cfimdb": 2, "quora": 1, "sts": 1, "rte": 2, "qqp": 2, "mnli": 3, "sst2": 2}
+OUTPUTS = {"imdb": 2, "sst": 5, "cfimdb": 2, "quora": 1, "sts": 1, "rte": 2, "qqp": 2, "mnli": 3, "sst2": 2}
 
 COSINES = ("scaled", "shifted", "embedding")
 # name -> task, make_head's choices

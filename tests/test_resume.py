@@ -158,7 +158,7 @@ def test_a_signal_finishes_the_step_and_saves(finished, tmp_path, argv_of, monke
 def test_a_signal_in_the_scoring_of_an_epoch_stops_after_it(finished, tmp_path, argv_of, monkeypatch):
     argv, score = argv_of(tmp_path / "run", "--epochs", 2), training.Trainer._score_dev
     with monkeypatch.context() as patch:
-        patch.setattr(training.Trainer, "_score_dev", lambda t: os.kill(os.getpid(), signal.SIGINT) or score(t))
+        patch.setattr(training.Trainer, "_score_dev", lambda t, m: os.kill(os.getpid(), signal.SIGINT) or score(t, m))
         stopped = tiny.script(*argv)
     assert stopped.code == 130
     assert "stopped in epoch 2 after 0 of 5 steps" in stopped.out

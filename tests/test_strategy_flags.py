@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 import evaluation
 import flags
 import heads
+from objective import Batch
 
 pytestmark = pytest.mark.filterwarnings("ignore:a constant prediction")  # of so few examples
 STILL = ("--hidden_dropout_prob", 0)  # for still_model: no dropout at all, so that equal steps have equal losses
@@ -24,11 +25,16 @@ COURSE = ("sst", "quora", "sts")
 
 def one_step(trainer, number=0):
     """(terms of the loss {term: value}, gradient {parameter: tensor}) of a step of the first epoch, without update."""
+    objective, terms = trainer.objective, {}
+
+    def watched(*args):
+        loss = objective(*args)
+        terms.update({name: term.item() for name, term in loss.terms.items()})
+        return loss
+
     trainer.model.train()
-    trainer.loss_sums.clear()
-    with mock.patch.object(trainer.optimizer, "step"):
+    with mock.patch.object(trainer.optimizer, "step"), mock.patch.object(trainer, "objective", watched):
         trainer._train_step(trainer.steps_of(0)[number])
-    terms = {name: total.item() for name, (total, _) in trainer.loss_sums.items()}
     return terms, {name: p.grad.clone() for name, p in trainer.model.named_parameters() if p.grad is not None}
 
 
@@ -229,7 +235,7 @@ def test_pcgrad_takes_the_conflicting_part_out_of_the_trunk_s_gradient(trainer_o
     for number, step in enumerate(trainer.steps_of(0)):
         alone = []
         for task, index in step:
-            (loss,) = trainer.objective([(task, trainer.batches[task](0, index))]).values()
+            (loss,) = trainer.objective([Batch(task, trainer.batches[task](0, index))]).terms.values()
             alone.append(torch.cat([g.flatten() for g in torch.autograd.grad(loss, trunk)]).double().numpy())
         a, b = alone
         conflicts.append(bool(a @ b < 0))

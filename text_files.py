@@ -1,0 +1,56 @@
+"""Files of text that the rows of tables name: by names that hold on every machine, and where they are on this one.
+
+    {unlabelled_dir}/sst.tsv           a file in a folder that the sweep is told of
+    tfidf({unlabelled_dir}/sst.tsv)    changed copies of its texts, made by a method of augmentation.py
+
+Copies depend on the method and the source's content alone: they are made once, with augmentation.py's own seed and
+settings, and kept under a digest of that content. A copy that cannot be made here may be laid where it is looked for.
+"""
+
+import re
+from pathlib import Path
+
+from files import UserError, sha256, written_whole
+
+FOLDERS = ("data_dir", "glue_dir", "imdb_dir", "unlabelled_dir")
+FLAGS = ("unlabeled", "uda")  # of multitask_classifier.py: task=NAME,...
+FOLDER = re.compile(r"\{(\w+)\}")
+COPIES = re.compile(r"(\w+)\(([^()]*)\)")  # method(source)
+
+
+def local(text, folders, kept):
+    """A name, or a flag's value with names in it, as this machine has them; copies that are missing are made.
+
+    folders: {"data_dir": ..., ...}. kept: the folder of the copies. Raises UserError for a folder that is not among
+    `folders`, a source that is not there, or copies that cannot be made here.
+    """
+    text = COPIES.sub(lambda found: str(_copies(found[1], Path(_placed(found[2], folders)), Path(kept))), text)
+    return _placed(text, folders)
+
+
+def _placed(text, folders):
+    def folder(found):
+        if not folders.get(found[1]):
+            raise UserError(f"{text}: say where that folder is with --{found[1]}")
+        return folders[found[1]]
+
+    return FOLDER.sub(folder, text)
+
+
+def _copies(method, source, kept):
+    """The file with a method's copies of the texts of `source`."""
+    from augmentation import METHODS, augment, read_rows  # numpy takes a moment, which `list` does not need
+
+    if not source.is_file():
+        raise UserError(f"{source}: no such file, so there is nothing to make copies of")
+    digest = sha256(source)
+    path = kept / f"{method}-{digest[:16]}.tsv"
+    if path.is_file():
+        return path
+    if method not in METHODS:
+        raise UserError(f"{method} copies cannot be made here; lay those of {source}, made elsewhere, at {path}")
+    rows = read_rows(source)
+    kept.mkdir(parents=True, exist_ok=True)
+    with written_whole(path) as temporary:  # another sweep may be making the same file
+        augment(rows, temporary, method, source=digest)
+    return path
