@@ -9,6 +9,7 @@ classes of a head. Labels and predicted values of a classification task are clas
 """
 
 import contextlib
+import math
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -197,7 +198,7 @@ def averages(scores):
     if not {"sst", "quora", "sts"} <= scores.keys():
         return {}
     sst, quora, sts = scores["sst"]["accuracy"], scores["quora"]["accuracy"], scores["sts"]["pearson"]
-    return {"mean": (sst + quora + sts) / 3, "score": (sst + quora + (sts + 1) / 2) / 3}
+    return {"mean": math.fsum([sst, quora, sts]) / 3, "score": math.fsum([sst, quora, (sts + 1) / 2]) / 3}
 
 
 def glue_average(dev, mismatched):
@@ -215,7 +216,8 @@ def selection_score(tasks, scores):
     For SST, Quora and STS together this is the `score` of `averages`.
     """
     values = [scores[task.name][task.metric] for task in tasks]
-    return float(np.mean([(v + 1) / 2 if t.metric == "pearson" else v for t, v in zip(tasks, values, strict=True)]))
+    shares = [(v + 1) / 2 if t.metric == "pearson" else v for t, v in zip(tasks, values, strict=True)]
+    return math.fsum(shares) / len(shares)  # fsum: the order of the tasks decides nothing, not even the last bit
 
 
 # ---------------------------------------------------------------------------------------------------------- files

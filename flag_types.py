@@ -88,5 +88,10 @@ def one_or_more(value_type):
     return lambda text: [value_type(part) for part in text.split(",")] if "," in text else value_type(text)
 
 
+def one_or_several(value_type):
+    """A list, of one value where there is no comma."""
+    return lambda text: [value_type(part) for part in text.split(",")]
+
+
 def one_or_per_task(value_type):
     return lambda text: per_task(value_type)(text) if "=" in text else value_type(text)

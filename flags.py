@@ -88,7 +88,6 @@ def _add_model(group):
         "--tasks",
         type=types.names,
         metavar="T,...",
-        default=["sst", "quora", "sts"],
         help="tasks to train on: sst, quora, sts, cfimdb, imdb, rte, qqp, mnli, sst2, or your own in datasets.TASKS "
         "(default: sst,quora,sts). Training any of the first three scores all three",
     )

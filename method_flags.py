@@ -67,7 +67,7 @@ def add_pseudo_labels(group):
     )
     add(
         "--plain_lr",
-        type=types.one_or_more(types.positive(float)),
+        type=types.one_or_several(types.positive(float)),
         metavar="X,...",
         help="learning rates tried for each plain model (default: those of --lr)",
     )

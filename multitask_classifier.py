@@ -182,7 +182,7 @@ def build_model(found, options):
 
 def run(options):
     """Train: one run, or one for each of several learning rates."""
-    if grid.is_grid(options):
+    if grid.is_grid(options) and options.label_scheme != "plain":  # its plain models are tried at each rate anyway
         grid.search(options, train, lambda options: describe_model(find_model(options)))
     else:
         train(options)
@@ -210,14 +210,16 @@ def train(options):
     if saved and (changed := changed_data(saved["data"], config["data"])):
         raise UserError(f"{folder}: {changed} is not what this run began with; start a new run")
 
-    model = build_model(found, options)
+    teachers = _teachers(options)
+    model = None if options.label_scheme == "plain" else build_model(found, options)
 
     # 2. the run's folder
     folder.mkdir(parents=True, exist_ok=True)
     if not saved:
         write_json(folder / "config.json", config)
     if options.label_scheme:
-        plain = _plain_models(options, data, config["model"]["sha256"])
+        sha = config["model"]["sha256"]
+        plain = {task: pseudo_labels.plain_model(options, task, data[task], sha, train) for task in teachers}
         if options.label_scheme == "plain":
             _finish_plain(folder, options, data, plain)
             return
@@ -238,22 +240,20 @@ def train(options):
     print(f"results in {folder}")
 
 
-def _plain_models(options, data, model_sha):
-    """{task: (folder, scores)} of the plain models that a label scheme needs."""
-    tasks = tasks_of(options)
-    if options.label_scheme == "plain":
-        needed = tasks
-    else:
-        merging = pseudo_labels.merging_of(options.label_scheme, tasks)
-        needed = labeling.teachers_needed(options.label_scheme, merging)
-    return {task: pseudo_labels.plain_model(options, task, data[task], model_sha, train) for task in needed}
+def _teachers(options):
+    """The tasks whose plain models a run needs."""
+    tasks, scheme = tasks_of(options), options.label_scheme
+    if scheme in (None, "plain"):
+        return tuple(tasks) if scheme else ()
+    return labeling.teachers_needed(scheme, pseudo_labels.merging_of(scheme, tasks))
 
 
 def _finish_plain(folder, options, data, plain):
     """The plain models' figures and predictions as the results of this run."""
     scores = pseudo_labels.plain_scores(options, plain)
     for source, _ in plain.values():
-        shutil.copytree(source / "predictions", folder / "predictions", dirs_exist_ok=True)
+        caches = shutil.ignore_patterns("on-*")  # what it said of other tasks' training sets
+        shutil.copytree(source / "predictions", folder / "predictions", ignore=caches, dirs_exist_ok=True)
     results.zip_submission(folder)
     write_text(folder / "metrics.jsonl", "")
     write_json(folder / "scores.json", scores)

@@ -62,6 +62,8 @@ def check(options):
     """Fill in what depends on other flags, and refuse combinations that make no sense. Raises UserError."""
     if options.lr is None:
         options.lr = LEARNING_RATES[options.option]
+    if options.tasks is None:
+        options.tasks = list(PAPER_TASKS if options.label_scheme else COURSE_NAMES.values())
     _check_pseudo_labels(options)
     if options.precision is None:
         options.precision = "bf16" if options.use_gpu else "fp32"
@@ -162,15 +164,16 @@ def _check_semi_supervised(options):
 
 
 def _check_pseudo_labels(options):
-    """Also settles which tasks a label scheme trains and at which rates its plain models are tried."""
+    """Also settles at which rates a scheme's plain models are tried."""
     if options.label_scheme is None:
         for flag in ("plain_dir", "plain_lr", "literal_eq20"):
             if flag in options.given:
                 raise UserError(f"--{flag} is of no use without --label_scheme")
         return
-    if "tasks" not in options.given and options.plain_lr is None:
-        options.tasks = list(PAPER_TASKS)
-    options.plain_lr = _as_list(options.lr if options.plain_lr is None else options.plain_lr)
+    if options.plain_lr is None:
+        options.plain_lr = options.lr if isinstance(options.lr, list) else [options.lr]
+    if course := [task for task in options.tasks if task in COURSE_NAMES.values()]:
+        raise UserError(f"--label_scheme cannot have {course[0]} in --tasks: it comes with STS, which has no labels")
     if options.literal_eq20 and options.label_scheme != "hard_predicted":
         raise UserError("--literal_eq20 changes hard_predicted alone")
     if options.label_scheme.endswith("_frozen") and options.option == "pretrain":
@@ -182,10 +185,6 @@ def _check_pseudo_labels(options):
             raise UserError(f"--{flag} is of no use with --label_scheme: one set, one head, fused pairs")
     if isinstance(options.batch_size, dict):
         raise UserError("--batch_size: with --label_scheme all tasks are one set, so give one number")
-
-
-def _as_list(value):
-    return value if isinstance(value, list) else [value]
 
 
 def scored_tasks(options):

@@ -8,6 +8,7 @@ predictions are kept beside it, so every scheme that needs them finds them.
 import argparse
 import hashlib
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -151,7 +152,7 @@ def plain_scores(options, best):
     by_task = {task: scores for task, (_, scores) in best.items()}
     dev = {task: scores["dev"][task] for task, scores in by_task.items()}
     return {
-        "selection_score": float(np.mean([scores["accuracy"] for scores in dev.values()])),
+        "selection_score": math.fsum(scores["accuracy"] for scores in dev.values()) / len(dev),
         "best_epoch": max(scores["best_epoch"] for scores in by_task.values()),
         "epochs": options.epochs,
         **evaluation.glue_average(dev, second := by_task.get("mnli", {}).get("dev_mismatched", {})),

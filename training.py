@@ -211,6 +211,7 @@ class Trainer:
         score = evaluation.selection_score(self.trained, scores)
         if not math.isfinite(score):
             self._diverged(f"the dev score is {score}")
+        teacher = self._score_teacher() if self.teacher else None
         progress.epoch += 1
         progress.step = 0
         progress.eval_seconds += time.monotonic() - started
@@ -224,12 +225,15 @@ class Trainer:
                 "dev": scores,
                 **averages,
                 "selection_score": score,
+                **({"teacher": teacher} if teacher else {}),
                 "seconds": round(progress.train_seconds + progress.eval_seconds, 2),
                 "tokens": progress.tokens,
             }
         )
-        if self.teacher:
-            self._score_teacher()
+        before = progress.best_teacher
+        if teacher and (before is None or teacher["selection_score"] > before["selection_score"]):
+            progress.best_teacher = {"best_epoch": progress.epoch, **teacher}
+            save_weights(self.teacher.model, self.folder / "teacher.safetensors")
         improved = progress.best is None or score > progress.best
         if improved:
             progress.best, progress.best_epoch, progress.epochs_without_gain = score, progress.epoch, 0
@@ -258,13 +262,10 @@ class Trainer:
         }
 
     def _score_teacher(self):
-        """The teacher keeps its own best epoch, in teacher.safetensors."""
-        progress, (_, scores) = self.progress, self._score_dev(self.teacher.model)
+        """The teacher's dev scores. It keeps its own best epoch, in teacher.safetensors."""
+        _, scores = self._score_dev(self.teacher.model)
         score = evaluation.selection_score(self.trained, scores)
-        progress.history[-1]["teacher"] = {"dev": scores, **evaluation.averages(scores), "selection_score": score}
-        if progress.best_teacher is None or score > progress.best_teacher["selection_score"]:
-            progress.best_teacher = {"best_epoch": progress.epoch, **progress.history[-1]["teacher"]}
-            save_weights(self.teacher.model, self.folder / "teacher.safetensors")
+        return {"dev": scores, **evaluation.averages(scores), "selection_score": score}
 
     def finish(self):
         """After training: keep the last weights, go back to the best, and write what they come to. Returns that."""

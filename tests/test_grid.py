@@ -2,13 +2,12 @@
 
 import contextlib
 import json
-import os
 import shutil
-import signal
 from pathlib import Path
 
 import pytest
 import tiny
+from kills import killed_before_rename, stopped_at
 
 import analysis
 import training
@@ -157,38 +156,6 @@ def test_a_run_may_begin_with_the_best_of_a_grid(finished, tmp_path, tiny_data):
 # ------------------------------------------------------------------------------------------------ kills and resuming
 
 
-class Killed(BaseException):
-    """Stands for SIGKILL: nothing catches it, and nothing is tidied up."""
-
-
-def killed_before_rename(number, *argv):
-    """Run the script, and kill it when its `number`-th file (from 1) is about to be renamed into place. Returns the
-    names of the files that were renamed, those of all where there are fewer."""
-    replace, renamed = os.replace, []
-
-    def counted(source, target):
-        if len(renamed) + 1 == number:
-            raise Killed
-        replace(source, target)
-        renamed.append(str(target))
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "replace", counted)
-        patch.setattr(os, "unlink", lambda path: None)  # a killed process does not remove its half-written file
-        with contextlib.suppress(Killed):
-            assert tiny.script(*argv).code == 0
-    return renamed
-
-
-def comparable(folder):
-    """What a grid leaves behind, times aside."""
-    record = tiny.read_json(folder / RECORD)
-    for said in record["attempts"].values():
-        said.update(dict.fromkeys(tiny.TIMES, 0))
-    record["flags"]["run_dir"] = ""
-    return record
-
-
 def test_a_grid_killed_at_any_of_its_own_files_goes_on(finished, tmp_path, argv_of):
     """Between the end of the last attempt and the end of the grid."""
     files = killed_before_rename(0, *argv_of(tmp_path / "all", *GRID))
@@ -229,19 +196,24 @@ def test_a_kill_before_the_first_file_leaves_a_folder_that_may_be_used_again(tmp
     assert not list((tmp_path / "grid").rglob(".*"))
 
 
+def comparable(folder):
+    """What a grid's record says, times and places aside."""
+    record = tiny.read_json(folder / RECORD)
+    for said in record["attempts"].values():
+        said.update(dict.fromkeys(tiny.TIMES, 0))
+    return {**record, "flags": {**record["flags"], "run_dir": ""}}
+
+
 @pytest.mark.parametrize("again", ["the same line", "the folder alone"])
 @pytest.mark.parametrize(
     ("update", "where", "done_before"),
     [(3, "epoch 2 after 1", 0), (6, "epoch 1 after 2", 1), (11, "epoch 2 after 1", 2)],
 )
 def test_a_grid_that_was_stopped_goes_on_without_repeating(
-    finished, tmp_path, argv_of, monkeypatch, update, where, done_before, again
+    finished, tmp_path, argv_of, update, where, done_before, again
 ):
     folder, argv = tmp_path / "grid", argv_of(tmp_path / "grid", *GRID)
-    with monkeypatch.context() as patch:
-        stop_at(patch, update)
-        stopped = tiny.script(*argv)
-    assert stopped.code == 130
+    stopped = stopped_at(update, *argv)
     assert f"stopped in {where} of 2 steps" in stopped.out
     done_names, left = [*RATES][:done_before], [*RATES][done_before:]
     before = {name: contents(folder / name) for name in done_names}
@@ -252,19 +224,6 @@ def test_a_grid_that_was_stopped_goes_on_without_repeating(
     assert {name: contents(folder / name) for name in done_names} == before
     assert comparable(folder) == comparable(finished[0])
     tiny.assert_same_results(folder, finished[0])
-
-
-def stop_at(monkeypatch, update):
-    """Send this process SIGINT in the middle of an update of what is trained next."""
-    step, calls = training.AdamW.step, []
-
-    def interrupted(optimizer):
-        step(optimizer)
-        calls.append(1)
-        if len(calls) == update:
-            os.kill(os.getpid(), signal.SIGINT)
-
-    monkeypatch.setattr(training.AdamW, "step", interrupted)
 
 
 # ---------------------------------------------------------------------------------------------------------- mistakes
@@ -315,11 +274,9 @@ def test_a_damaged_record(finished, tmp_path, content):
     assert contents(folder) == before
 
 
-def test_another_model_in_the_same_place_is_refused(tmp_path, argv_of, monkeypatch):
+def test_another_model_in_the_same_place_is_refused(tmp_path, argv_of):
     model = tiny.make_checkpoint(tmp_path / "model")
-    with monkeypatch.context() as patch:
-        stop_at(patch, 6)
-        assert tiny.script(*argv_of(tmp_path / "grid", *GRID, "--model", model)).code == 130
+    stopped_at(6, *argv_of(tmp_path / "grid", *GRID, "--model", model))
     tiny.make_checkpoint(model, seed=1)
     assert "are not what this grid began with" in tiny.script("--resume", tmp_path / "grid").error
 

@@ -1,71 +1,25 @@
 """The protocol of pseudo-labels from the command line: plain models, what they predict, the union, and its results."""
 
 import csv
-import os
 import shutil
-import signal
 import zipfile
-from dataclasses import dataclass
 
 import numpy as np
 import pytest
 import tiny
 import torch
-from safetensors import safe_open
 from safetensors.numpy import load_file
+from scheme_runs import ROWS, arguments, cache, plain_folder, watched
 
-import analysis
-import evaluation
 import labeling
 import multitask_classifier
-import training
 from datasets import TASKS
-from files import UserError
-from flags import LABEL_SCHEMES
+from method_flags import LABEL_SCHEMES
 from options import PAPER_TASKS
 from pseudo_labels import merging_of
 from tokenization import Tokenizer
 
-ROWS = {rows[0]: name for name, rows in tiny.GLUE_ROWS.items()}  # training rows -> the task that has as many
-TEACHERS = {scheme: labeling.teachers_needed(scheme) for scheme in labeling.SCHEMES}
 PAPER = {name: TASKS[name] for name in PAPER_TASKS}
-
-
-@dataclass
-class Watched:
-    """What a run of the script did: its Outcome, the Trainers it fitted, and [(teacher, task, Sequences)] of what plain
-    models were asked about."""
-
-    outcome: tiny.Outcome
-    fits: list
-    asked: list
-
-    @property
-    def trained(self):
-        """The names of the folders of what was trained: of a plain model without the digest."""
-        return [trainer.folder.name.rsplit("-", 1)[0] for trainer in self.fits]
-
-    @property
-    def union(self):
-        return self.fits[-1].data["union"]["train"]
-
-
-def watched(*argv, code=0):
-    fit, predict = training.Trainer.fit, evaluation.predict
-    fits, asked = [], []
-
-    def watch_predict(model, task, sequences):
-        if len(sequences) in ROWS:  # a training set
-            asked.append((task, ROWS[len(sequences)], sequences))
-        return predict(model, task, sequences)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training.Trainer, "fit", lambda trainer: fits.append(trainer) or fit(trainer))
-        patch.setattr(evaluation, "predict", watch_predict)
-        patch.setattr(analysis, "draw", lambda *_: None)  # takes longer than all the rest
-        outcome = tiny.script(*argv)
-    assert outcome.code == code, outcome.err
-    return Watched(outcome, fits, asked)
 
 
 @pytest.fixture(scope="module")
@@ -77,12 +31,7 @@ def glue(tmp_path_factory):
 def argv_of(tiny_model, tiny_data, glue):
     """argv_of(folder, scheme, flags...) -> the command line of a run in `folder` with its plain models beside it."""
 
-    def argv(folder, scheme, *flags):
-        where = ("--data_dir", tiny_data, "--glue_dir", glue, "--plain_dir", folder.parent / "plain_models")
-        how = (*tiny.FINETUNE, "--epochs", 1, "--checkpoint_minutes", 1e-9, "--label_scheme", scheme)
-        return ["--model", tiny_model, *where, "--run_dir", folder, *how, *flags]
-
-    return argv
+    return lambda folder, scheme, *flags: arguments(tiny_model, tiny_data, glue, folder, scheme, *flags)
 
 
 @pytest.fixture(scope="module")
@@ -94,20 +43,6 @@ def home(tmp_path_factory):
 def runs(home, argv_of):
     """{scheme: Watched} of all schemes, one after the other, and last of plain. Not to be written to."""
     return {scheme: watched(*argv_of(home / scheme, scheme)) for scheme in [*labeling.SCHEMES, "plain"]}
-
-
-def plain_folder(home, task):
-    (folder,) = (home / "plain_models").glob(f"{task}-*")
-    return folder
-
-
-def cache(home, teacher, task):
-    (path,) = plain_folder(home, teacher).glob(f"predictions/on-{task}-*.safetensors")
-    return path
-
-
-def contents(folder):
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 # ------------------------------------------------------------------------------------------------- all eight, and plain

@@ -1,0 +1,51 @@
+"""Two ways to end a run of the script before its time, inside this process."""
+
+import contextlib
+import os
+import signal
+
+import pytest
+import tiny
+
+import training
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing catches it, and nothing is tidied up."""
+
+
+def killed_before_rename(number, *argv):
+    """Run the script, and kill it when its `number`-th file (from 1) is about to be renamed into place. Returns the
+    files that were renamed, as text: all of them where there are fewer."""
+    replace, renamed = os.replace, []
+
+    def counted(source, target):
+        if len(renamed) + 1 == number:
+            raise Killed
+        replace(source, target)
+        renamed.append(str(target))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "replace", counted)
+        patch.setattr(os, "unlink", lambda path: None)  # a killed process does not remove its half-written file
+        with contextlib.suppress(Killed):
+            outcome = tiny.script(*argv)
+            assert outcome.code == 0, outcome.err
+    return renamed
+
+
+def stopped_at(update, *argv):
+    """Run the script, send it SIGINT in the middle of its `update`-th update, and see it end. Returns its Outcome."""
+    step, calls = training.AdamW.step, []
+
+    def interrupted(optimizer):
+        step(optimizer)
+        calls.append(1)
+        if len(calls) == update:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training.AdamW, "step", interrupted)
+        outcome = tiny.script(*argv)
+    assert outcome.code == 130, outcome.err
+    return outcome
