@@ -1,7 +1,9 @@
-"""Other words for the same text: augmented copies of a file's texts, keyed by id, for consistency training.
+r"""Other words for the same text: augmented copies of a file's texts, keyed by id, for consistency training.
 
     python augmentation.py --method tfidf --in data/cs224n/ids-sst-train.csv --task sst --out sst-tfidf.tsv
     python augmentation.py --method eda --in data/unlabelled/quora.tsv --out quora-eda.tsv
+    python augmentation.py --method back_translation --base_url http://localhost:8000/v1 --model llama-3-8b-instruct \
+        --in data/unlabelled/sts.tsv --out sts-back.tsv
 
 The file written is tab separated without quoting: id, sentence (or sentence1, sentence2), method. What is done to a row
 depends on the seed and its id (for tfidf also on the words of the whole file), never on the rows before it. A command
@@ -10,30 +12,32 @@ that was stopped goes on where it was: its rows are kept in OUT.<digest>.partial
 tfidf  words that say little are replaced: Xie et al. 2020, "Unsupervised Data Augmentation for Consistency Training"
 eda    words are deleted and swapped: Wei and Zou 2019, "EDA: Easy Data Augmentation Techniques for Boosting
        Performance on Text Classification Tasks"
+back_translation, sentence_completion, random_mask  by prompting a chat model: prompting.py
 
 Shapes: n words of a text, V words of the vocabulary.
 """
 
-import gzip
+import argparse
 import hashlib
 import json
 import math
 import os
 import re
 import sys
-import zlib
 from collections import Counter
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
 import datasets
 import flag_types
-from files import UserError, complain, sha256, short
+from chat import Chat, Pace, api_key
+from files import UserError, complain, sha256, short, written_whole
 from flags import Parser
+from prompting import PROMPTS, Filter, Journal, make_copies, read_prompts
+from text_rows import generator, read_rows
 
 # -------------------------------------------------------------------------------------------------------- methods
 
@@ -117,104 +121,15 @@ class Eda:
         return " ".join(words)
 
 
-# Each: (all texts of the file, p) -> function (text, RandomState) -> text; `default` is its p.
+# Those that need nobody else. Each: (all texts of the file, p) -> function (text, RandomState) -> text; `default` is
+# its p.
 METHODS = {"tfidf": TfIdf, "eda": Eda}
-
-
-# ---------------------------------------------------------------------------------------------------------- files
-
-
-class Rows(NamedTuple):
-    """Texts by id: {id: (sentence,)} or {id: (sentence1, sentence2)}, in the file's order, each text one line without
-    tabs. `skipped`: the reason for each row left out."""
-
-    texts: dict[str, tuple[str, ...]]
-    skipped: list[str]
-
-
-SYNC_EVERY = 1000  # rows; what a power failure may lose
-COLUMNS = (datasets.PAIR, ("sentence",), ("question1", "question2"))  # of the texts, where no task names them
-
-
-def read_rows(path, task=None):
-    """The Rows of a file of text: with `task` (a name of datasets.TASKS) one in that task's form, labelled or not; else
-    JSON lines with `id` and `text` (.jsonl, .jsonl.gz), or a table under a header with `id` and the columns `sentence`
-    or `sentence1`, `sentence2`, tab separated, with double-quote quoting if its name ends in .csv.
-
-    Of rows with one id, the first counts. Raises UserError for what cannot be read, OSError where there is no file.
-    """
-    path = Path(path)
-    if task is not None:
-        if task not in datasets.TASKS:
-            raise UserError(f"no task named {task!r}: choose one of {', '.join(datasets.TASKS)}")
-        return _table(datasets.TASKS[task], path)
-    if path.name.endswith((".jsonl", ".jsonl.gz")):
-        return _json_lines(path)
-    return _plain_table(path, "csv" if path.suffix == ".csv" else "tsv")
-
-
-def read_augmented(path):
-    """The Rows of a file that this script wrote; a row with an empty text is skipped, and listed in `skipped`.
-
-    Raises UserError for a file without the columns of such a file or without text, OSError where there is no file.
-    """
-    return _plain_table(Path(path), "tsv", ("id", "method"))
-
-
-def _plain_table(path, form, others=()):
-    with open(path, encoding="utf-8-sig", errors="replace") as f:
-        header = [name.strip() for name in f.readline().split("\t")]
-    columns = next((columns for columns in COLUMNS if set(columns) <= set(header)), None)
-    if columns is None or not set(others) <= set(header):
-        raise UserError(
-            f"{path}: expected a header with sentence, or sentence1 and sentence2{''.join(f', {o}' for o in others)}, "
-            f"and tabs between them; got {short(header)}"
-        )
-    id = "id" if "id" in header else "index"
-    return _table(datasets.Task("text", "", (), columns, label="", metric="", files={}, format=form, id=id), path)
-
-
-def _table(task, path):
-    examples = datasets.read(task, path, "test")  # a test split's labels are not looked at
-    return _first_of_each_id(zip(examples.ids, examples.texts, strict=True), examples.skipped)
-
-
-def _json_lines(path):
-    found, skipped, line = [], [], 0
-    try:
-        with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as f:
-            for line, content in enumerate(f, start=1):
-                id, text = (str(json.loads(content)[name]) for name in ("id", "text"))
-                if text.strip():
-                    found.append((id, (text,)))
-                else:
-                    skipped.append((line, "no value in 'text'"))
-        if not found:
-            raise ValueError("no text in it")
-    except (gzip.BadGzipFile, EOFError, zlib.error, ValueError, KeyError, TypeError) as error:  # ValueError: not JSON
-        example = '{"id": "a1", "text": "..."}'
-        raise UserError(f"{path}, line {line}: {short(str(error))}; expected lines like {example}") from None
-    return _first_of_each_id(found, skipped)
-
-
-def _first_of_each_id(pairs, skipped):
-    rows, reasons = {}, [f"line {line}: {reason}" for line, reason in skipped]
-    for id, texts in pairs:
-        id, *texts = (" ".join(cell.split()) for cell in (id, *texts))
-        if id in rows:
-            reasons.append(f"the id {short(id)} once more")
-        else:
-            rows[id] = tuple(texts)
-    return Rows(rows, reasons)
 
 
 # ------------------------------------------------------------------------------------------------------- the work
 
 
-def generator(seed, id):
-    """The random numbers of one row: RandomState's are promised never to change with numpy's version."""
-    digest = hashlib.sha256(f"{seed}\n{id}".encode()).digest()
-    return np.random.RandomState(np.frombuffer(digest, dtype="<u4"))
+SYNC_EVERY = 1000  # rows; what a power failure may lose
 
 
 def augment(rows, out, method, seed=0, p=None, source=""):
@@ -226,29 +141,67 @@ def augment(rows, out, method, seed=0, p=None, source=""):
     same way are gone on from. Raises UserError where `out` is something else than an ordinary file.
     """
     out = Path(out)
-    if out.exists() and not out.is_file():
-        raise UserError(f"{out}: not an ordinary file; choose another name")
     p = METHODS[method].default if p is None else p
-    digest = hashlib.sha256(json.dumps([method, seed, p, source]).encode()).hexdigest()[:8]
-    partial = out.with_name(f"{out.name}.{digest}.partial")
+    partial = _partial(out, [method, seed, p, source])
     change = METHODS[method](list(chain.from_iterable(rows.texts.values())), p)
 
     with open(partial, "a+b", buffering=0) as f:  # unbuffered, so that a kill loses no more than the row being made
         done = _done(f)
         resumed = len(done)
         if not f.tell():
-            names = datasets.PAIR if len(next(iter(rows.texts.values()))) == 2 else ("sentence",)
-            f.write("\t".join(["id", *names, "method"]).encode() + b"\n")
+            f.write(_header(rows))
         for id, texts in tqdm(rows.texts.items(), method, unit="row", delay=1, dynamic_ncols=True):
             if id not in done:
                 random = generator(seed, id)
                 done[id] = tuple(change(text, random) for text in texts)
-                f.write("\t".join([id, *done[id], method]).encode() + b"\n")
+                f.write(_line(id, *done[id], method))
                 if len(done) % SYNC_EVERY == 0:
                     os.fsync(f.fileno())
         os.fsync(f.fileno())
     os.replace(partial, out)
     return sum(done[id] == texts for id, texts in rows.texts.items()), resumed
+
+
+def augment_by_prompting(rows, out, method, prompts, chat, seed=0, source="", **settings):
+    """Write the copies of `rows` (Rows) that a chat model makes of them to the file `out`, in the order of `rows`;
+    returns prompting.Copies, which says why a row has none.
+
+    Answers are kept in a partial file as they arrive, so that none is paid for twice. It stays as long as a row has no
+    copy. settings: of prompting.make_copies; they and the endpoint's address may be other ones when a command goes on.
+    Raises UserError where `out` is finished, or is something else than an ordinary file, and as make_copies does.
+    """
+    out = Path(out)
+    partial = _partial(out, [method, seed, prompts, chat.body, source])
+    if out.exists() and not partial.exists():
+        raise UserError(f"{out}: there already; making it again would be paid again: remove it or choose another name")
+    with Journal(partial) as journal:
+        if kept := len(journal.answers):
+            print(f"{partial}: {kept:,} answers are there already")
+        copies = make_copies(rows, method, prompts, chat, journal, seed, **settings)
+        if copies.texts:
+            lines = (_line(id, *copies.texts[id], method) for id in rows.texts if id in copies.texts)
+            with written_whole(out) as temporary:
+                temporary.write_bytes(b"".join([_header(rows), *lines]))
+    if len(copies.texts) == len(rows.texts):
+        partial.unlink()
+    return copies
+
+
+def _partial(out, settings):
+    """Where the rows of `out` are kept until they are whole: a file for each way of making them."""
+    if out.exists() and not out.is_file():
+        raise UserError(f"{out}: not an ordinary file; choose another name")
+    digest = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:8]
+    return out.with_name(f"{out.name}.{digest}.partial")
+
+
+def _header(rows):
+    names = datasets.PAIR if len(next(iter(rows.texts.values()))) == 2 else ("sentence",)
+    return _line("id", *names, "method")
+
+
+def _line(*cells):
+    return "\t".join(cells).encode() + b"\n"
 
 
 def _done(f):
@@ -261,38 +214,142 @@ def _done(f):
     return {id: tuple(texts) for id, *texts, _method in rows}
 
 
+# ---------------------------------------------------------------------------------------------------- the command
+
+
 def build_parser():
     parser = Parser(prog="augmentation.py", description=__doc__.splitlines()[0])
-    parser.add_argument("--method", choices=METHODS, required=True, help="how to change the texts")
-    parser.add_argument("--in", dest="source", metavar="FILE", required=True, help="the texts: csv, tsv or jsonl(.gz)")
-    parser.add_argument("--out", metavar="FILE", required=True, help="where to write the changed texts (tsv)")
-    parser.add_argument("--task", help="the file has this task's form (default: by its header; jsonl: id and text)")
-    parser.add_argument("--seed", type=flag_types.seed, default=0, help="of the random numbers (default: 0)")
+    add = parser.add_argument
+    add("--method", choices=[*METHODS, *PROMPTS], required=True, help="how to change the texts")
+    add("--in", dest="source", metavar="FILE", required=True, help="the texts: csv, tsv or jsonl(.gz)")
+    add("--out", metavar="FILE", required=True, help="where to write the changed texts (tsv)")
+    add("--task", help="the file has this task's form (default: by its header; jsonl: id and text)")
+    add("--seed", type=flag_types.seed, default=0, help="of the random numbers (default: 0)")
     defaults = ", ".join(f"{name} {method.default:g}" for name, method in METHODS.items())
-    parser.add_argument("--p", type=flag_types.factor, help=f"share of words to change (default: {defaults})")
+    add("--p", type=flag_types.factor, help=f"share of words to change (default: {defaults})")
+    add_chat_flags(parser.add_argument_group(f"a chat model's methods ({', '.join(PROMPTS)})"))
     return parser
 
 
-def main(argv=None):
-    """Exit code: 0 all well, 2 a mistake of the user's, 130 stopped."""
+def add_chat_flags(group):
+    add = group.add_argument
+    count = flag_types.positive(int)
+    add("--base_url", metavar="URL", help="an OpenAI-compatible endpoint, as http://localhost:8000/v1")
+    add("--model", metavar="NAME", help="the endpoint's name for the model")
+    add("--api_key_env", metavar="NAME", help="the environment variable with the key (default: no key is sent)")
+    add("--temperature", type=flag_types.not_negative(float), default=0.5, metavar="X", help="default: %(default)s")
+    add("--max_tokens", type=count, metavar="N", help="longest answer in tokens (default: the endpoint's own)")
+    add(
+        "--max_words", type=count, metavar="N", help="leave longer answers out (default: 3 times the text, 100 or more)"
+    )
+    add(
+        "--extra_body",
+        type=json_object,
+        default={},
+        metavar="JSON",
+        help="""more members of each request, as '{"repetition_penalty": 1}'""",
+    )
+    add("--prompt_file", metavar="FILE", help="prompts to use instead of prompts/METHOD.txt, in the same form")
+    add("--concurrency", type=count, default=4, metavar="N", help="rows at a time (default: %(default)s)")
+    add("--rate", type=flag_types.positive(float), metavar="N", help="most requests a minute (default: no limit)")
+    add("--timeout", type=flag_types.positive(float), default=300, metavar="S", help="seconds (default: %(default)s)")
+    add(
+        "--filter_cmd",
+        metavar="CMD",
+        help="a program that gets each changed text and prints what to keep of it; nothing, or an exit code, drops it",
+    )
+
+
+def json_object(text):
+    """The members of a JSON object that may be added to a request."""
     try:
-        options = build_parser().parse_args(argv)
+        value = json.loads(text)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise argparse.ArgumentTypeError(f"{short(text)}: expected a JSON object")
+    if reserved := {"model", "messages", "stream", "n"} & value.keys():
+        raise argparse.ArgumentTypeError(f"{min(reserved)!r} cannot be set here")
+    return value
+
+
+def check(parser, options):
+    """Raises UserError for a flag that the method does not know, and where one that it needs is missing."""
+    prompted = options.method in PROMPTS
+    group = next(group for group in parser._action_groups if "chat" in group.title)
+    strange = ["p"] if prompted else [action.dest for action in group._group_actions]
+    for name in strange:
+        if getattr(options, name) != parser.get_default(name):
+            raise UserError(f"--{name} has no meaning with --method {options.method}")
+    if prompted and not (options.base_url and options.model):
+        raise UserError(f"--method {options.method} asks a chat model: say which with --base_url and --model")
+
+
+def main(argv=None):
+    """Exit code: 0 all well, 1 rows without an answer, 2 a mistake of the user's, 130 stopped."""
+    try:
+        parser = build_parser()
+        options = parser.parse_args(argv)
+        check(parser, options)
         source, out = Path(options.source), Path(options.out)
         rows = read_rows(source, options.task)
         if out.exists() and out.samefile(source):
             raise UserError(f"{out}: --out would replace the file that --in reads; choose another name")
-        same, resumed = augment(rows, out, options.method, options.seed, options.p, [sha256(source), options.task])
-        total = len(rows.texts)
-        before = f", {resumed:,} of them by a command that was stopped" if resumed else ""
-        print(f"{out}: {total:,} rows{before}; {same:,} ({same / total:.1%}) equal to their input")
+        code = (prompted if options.method in PROMPTS else changed)(options, rows, [sha256(source), options.task])
         if rows.skipped:
             print(f"{len(rows.skipped):,} rows of {source} left out, the first: {rows.skipped[0]}")
-        return 0
+        return code
     except KeyboardInterrupt:
         print("\nstopped; the same command goes on from here")
         return 130
     except (UserError, OSError) as error:
         return complain(error)
+
+
+def changed(options, rows, source):
+    """The command's work for a method of METHODS; returns the exit code."""
+    same, resumed = augment(rows, options.out, options.method, options.seed, options.p, source)
+    total = len(rows.texts)
+    before = f", {resumed:,} of them by a command that was stopped" if resumed else ""
+    print(f"{options.out}: {total:,} rows{before}; {same:,} ({same / total:.1%}) equal to their input")
+    return 0
+
+
+def prompted(options, rows, source):
+    """The command's work for a chat model's method; returns the exit code."""
+    chat = Chat(
+        options.base_url,
+        options.model,
+        api_key(options.api_key_env) if options.api_key_env else None,
+        options.temperature,
+        options.max_tokens,
+        options.extra_body,
+        options.timeout,
+        Pace(options.rate),
+    )
+    copies = augment_by_prompting(
+        rows,
+        options.out,
+        options.method,
+        read_prompts(options.prompt_file or PROMPTS[options.method], options.method),
+        chat,
+        options.seed,
+        source,
+        most_words=options.max_words,
+        filter=Filter(options.filter_cmd, options.api_key_env) if options.filter_cmd else None,
+        concurrency=options.concurrency,
+    )
+    for title, reasons in (("left out", copies.left_out), ("failed", copies.failed)):
+        for id, reason in reasons.items():
+            print(f"{title}: {id}: {reason}")
+    total, done = len(rows.texts), len(copies.texts)
+    same = sum(copy == rows.texts[id] for id, copy in copies.texts.items())
+    print(f"{total:,} rows: {done:,} done, {len(copies.left_out):,} left out, {len(copies.failed):,} failed")
+    print(f"{chat.pace.turns:,} requests; {same:,} ({same / max(done, 1):.1%}) equal to their input")
+    print(f"{options.out}: {done:,} rows" if done else f"{options.out}: not written, for no row is done")
+    if done < total:
+        print("the answers are kept beside it: the same command asks for those that failed, and for no other one")
+    return 1 if copies.failed or not done else 0
 
 
 if __name__ == "__main__":

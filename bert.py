@@ -172,7 +172,13 @@ class BertForMaskedLM(BertPreTrainedModel):
         """As `BertModel.forward`; returns {"logits": [B, T, V]} (at pads they mean nothing)."""
         return {"logits": self.predict(self.bert(input_ids, attention_mask, token_type_ids)["last_hidden_state"])}
 
+    def losses(self, tokens, places, labels):
+        """The cross-entropy -log p(label) of M of the N tokens: `packing.PackedTokens`, their places [M] in packed
+        order, and the token ids that stood there [M] -> [M]. Logits are computed at these places alone: V is large."""
+        hidden = self.bert.encode_packed(tokens)[places]  # [M, H]
+        return F.cross_entropy(self.predict(hidden).float(), labels, reduction="none")
+
     def predict(self, hidden):
-        """Hidden states [..., H] -> logits [..., V]. Training calls it on the masked tokens alone: V is large."""
+        """Hidden states [..., H] -> logits [..., V]."""
         transformed = self.transform_layer_norm(F.gelu(self.transform_dense(hidden)))
         return F.linear(transformed, self.bert.word_embedding.weight, self.decoder_bias)

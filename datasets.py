@@ -229,17 +229,19 @@ def _json_rows(path, names):
     """As `_rows`, of a file with a JSON object a line, compressed if its name ends in .gz: a header of `names`, then
     the values of each line. The line breaks of IMDB's HTML become spaces."""
     yield 1, 1, names
-    line = 0
+    line = 1
     try:
         with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as f:
-            for line, content in enumerate(f, start=1):
+            for content in f:
                 row = json.loads(content)
-                yield line, line, [str(row.get(name, "")).replace("<br />", " ") for name in names]
+                cells = ("" if (value := row.get(name)) is None else str(value) for name in names)
+                yield line, line, [cell.replace("<br />", " ") for cell in cells]
+                line += 1
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except (OSError, EOFError, zlib.error, ValueError, AttributeError) as error:  # ValueError: not JSON
         expected = f'lines like {{"{names[0]}": "a1", "{names[1]}": "..."}}'
-        raise UserError(f"{path}, line {line + 1}: {short(str(error))}; expected {expected}") from None
+        raise UserError(f"{path}, line {line}: {short(str(error))}; expected {expected}") from None
 
 
 def _label(task, value, where):

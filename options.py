@@ -159,6 +159,8 @@ def _check_semi_supervised(options):
     if not options.uda and not options.mean_teacher:
         if useless := [flag for flag in ("unlabeled", "unlabeled_batch_size") if flag in options.given]:
             raise UserError(f"--{useless[0]} is of no use without --uda or --mean_teacher")
+    elif not options.mean_teacher and (useless := [task for task in options.unlabeled if task not in options.uda]):
+        raise UserError(f"--unlabeled names {', '.join(useless)}, which --uda does not: add it there, or leave it out")
     elif options.unlabeled_batch_size and not (options.uda or options.unlabeled or options.labels_per_class):
         raise UserError("--unlabeled_batch_size: there is no unlabelled text; add --unlabeled or --labels_per_class")
 

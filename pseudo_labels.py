@@ -100,18 +100,20 @@ def predictions_of(folder, teacher, examples, sequences, load):
     A single sentence is read as [CLS] s [SEP], a pair as [CLS] A [SEP] B [SEP], whatever the teacher's own task is.
     Raises UserError for a cache that is whole but of another model or other data.
     """
-    model_sha, data = sha256(folder / "model.safetensors"), _text_digest(examples, sequences)
+    data = _text_digest(examples, sequences)
+    model_sha = sha256(folder / "model.safetensors")
+    of = {"of": f"model {model_sha}, data {data}"}  # one entry: safetensors leaves the order of two to chance
     path = folder / "predictions" / f"on-{examples.task.name}-{data}.safetensors"
     try:
         with safe_open(path, "numpy") as cache:
-            of, probabilities = cache.metadata(), cache.get_tensor("probabilities")
+            found, probabilities = cache.metadata(), cache.get_tensor("probabilities")
     except (OSError, SafetensorError):
         probabilities = evaluation.predict(load(folder), teacher, sequences).probabilities
         path.parent.mkdir(exist_ok=True)
         with written_whole(path) as temporary:
-            save_file({"probabilities": probabilities}, temporary, metadata={"model": model_sha, "data": data})
+            save_file({"probabilities": probabilities}, temporary, metadata=of)
         return probabilities
-    if of != {"model": model_sha, "data": data} or len(probabilities) != len(sequences):
+    if found != of or len(probabilities) != len(sequences):
         raise UserError(f"{path}: predictions of another model or for other data; delete the file to predict again")
     return probabilities
 

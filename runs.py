@@ -84,8 +84,8 @@ def _without_labels(options, task, train):
     if name in options.unlabeled:
         rest = read_unlabelled(task, Path(options.unlabeled[name]))
     if name in options.uda:
-        rest, copies, same = read_copies(task, Path(options.uda[name]), rest)
-        notes.append(f"{name}: {len(copies):,} changed copies of unlabelled texts, {same:,} of them equal to theirs")
+        rest, copies, said = read_copies(task, Path(options.uda[name]), rest)
+        notes.append(f"{name}: {said}")
         parts |= {"unlabelled": rest, "augmented": copies}
     elif options.mean_teacher and (name in options.unlabeled or options.labels_per_class):
         parts["unlabelled"] = rest

@@ -14,6 +14,7 @@ from files import UserError, sha256, written_whole
 
 FOLDERS = ("data_dir", "glue_dir", "imdb_dir", "unlabelled_dir")
 FLAGS = ("unlabeled", "uda")  # of multitask_classifier.py: task=NAME,...
+MADE_HERE = ("tfidf", "eda")  # the methods that need no other model
 FOLDER = re.compile(r"\{(\w+)\}")
 COPIES = re.compile(r"(\w+)\(([^()]*)\)")  # method(source)
 
@@ -39,7 +40,8 @@ def _placed(text, folders):
 
 def _copies(method, source, kept):
     """The file with a method's copies of the texts of `source`."""
-    from augmentation import METHODS, augment, read_rows  # numpy takes a moment, which `list` does not need
+    from augmentation import augment  # numpy takes a moment, which `list` does not need
+    from text_rows import read_rows
 
     if not source.is_file():
         raise UserError(f"{source}: no such file, so there is nothing to make copies of")
@@ -47,7 +49,7 @@ def _copies(method, source, kept):
     path = kept / f"{method}-{digest[:16]}.tsv"
     if path.is_file():
         return path
-    if method not in METHODS:
+    if method not in MADE_HERE:
         raise UserError(f"{method} copies cannot be made here; lay those of {source}, made elsewhere, at {path}")
     rows = read_rows(source)
     kept.mkdir(parents=True, exist_ok=True)

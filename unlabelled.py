@@ -8,9 +8,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from augmentation import read_augmented, read_rows
 from datasets import Examples
 from files import UserError
+from text_rows import read_augmented, read_rows
 
 
 def split_labels(examples, per_class, seed):
@@ -45,7 +45,7 @@ def read_unlabelled(task, path):
 
 
 def read_copies(task, path, originals):
-    """(the originals that have a changed copy in the file of --uda, those copies, how many of them changed nothing).
+    """(the originals that have a changed copy in the file of --uda, those copies, a sentence on how many there are).
 
     Raises UserError where fewer than half of the originals have one: then the file is of other texts.
     """
@@ -62,7 +62,10 @@ def read_copies(task, path, originals):
     )
     copies = replace(kept, split="augmented", path=path, texts=[rows.texts[id] for id in kept.ids])
     same = sum(a == b for a, b in zip(kept.texts, copies.texts, strict=True))
-    return kept, copies, same
+    said = f"{len(found):,} of {len(originals):,} unlabelled texts have a copy in {path}, {same:,} of them unchanged"
+    if rows.skipped:
+        said += f"; {len(rows.skipped):,} row{'s' * (len(rows.skipped) > 1)} there skipped ({rows.skipped[0]})"
+    return kept, copies, said
 
 
 def _check_form(task, rows, path):

@@ -13,7 +13,8 @@ Beside each time stands what the tokens alone would give. A forward pass is 1 un
                    of the supervised step's work where all texts are equally long; here the tokens are counted
     mean teacher   student and teacher both read everything, the student backward: 4 (1 + r) / 3
 
-and what that comes to with the updates, the teacher's included, which are made once a step. Peak memory is that of a process of its own.
+and what that comes to with the updates, the teacher's included, which are made once a step. Peak memory is that of a
+process of its own.
 """
 
 import argparse
@@ -86,7 +87,8 @@ def parse():
 def text_files(args, folder):
     """{"texts": task=FILE,..., "copies": task=FILE,...} of the training texts, written unless they are there."""
     import datasets
-    from augmentation import Rows, augment
+    from augmentation import augment
+    from text_rows import Rows
 
     data, _ = datasets.data_folder(args.data_dir)
     files = {name: {task: folder / f"{task}-{name}.tsv" for task in TASKS} for name in ("texts", "copies")}

@@ -16,8 +16,9 @@ import pytest
 import scipy.stats
 
 import augmentation
-from augmentation import METHODS, Eda, Rows, TfIdf, augment, generator, main, read_augmented, read_rows
+from augmentation import METHODS, Eda, TfIdf, augment, generator, main
 from files import UserError
+from text_rows import Rows, read_augmented, read_rows
 
 SCRIPT = augmentation.__file__
 UNLABELLED = Path(SCRIPT).parents[1] / "shared" / "data" / "unlabelled"
@@ -342,7 +343,7 @@ def test_json_lines(tmp_path):
     (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(content))
     for name in ("a.jsonl", "a.jsonl.gz"):
         rows = read_rows(tmp_path / name)
-        assert rows.texts == {"0_0": ("One film<br />two lines",), "1": ("x",)}
+        assert rows.texts == {"0_0": ("One film two lines",), "1": ("x",)}
         assert rows.skipped == ["line 3: no value in 'text'", "the id '1' once more"]
 
 

@@ -3,6 +3,9 @@
 import contextlib
 import csv
 import dataclasses
+import gzip
+import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -116,6 +119,94 @@ def test_a_new_task_is_a_few_lines(tmp_path):
     assert read(stars, written(tmp_path, "a\tb\ty\n1\t2\t-0.5\n"), "train").labels.tolist() == [-0.5]
 
 
+# --- IMDB's JSON lines
+
+
+def json_lines(*rows):
+    return "".join(json.dumps(row) + "\n" for row in rows).encode()
+
+
+REVIEWS = json_lines(
+    {"id": "pos/1_7", "text": "Good.<br /><br />Very <b>good</b>,\ttoo", "label": 1},
+    {"id": "neg/2_3", "text": 'He said "no"', "label": "0", "stars": 2},
+    {"text": "Café", "label": 0},
+)
+
+
+@pytest.mark.parametrize("name", ["train.jsonl", "train.jsonl.gz"])
+def test_json_lines_plain_or_compressed(tmp_path, name):
+    path = written(tmp_path, gzip.compress(REVIEWS) if name.endswith(".gz") else REVIEWS, name)
+    examples = read(TASKS["imdb"], path, "train")
+    assert examples.ids == ["pos/1_7", "neg/2_3", "2"]  # one without is counted from 0
+    assert examples.texts == [("Good.  Very <b>good</b>,\ttoo",), ('He said "no"',), ("Café",)]
+    assert [examples.task.labels[label] for label in examples.labels] == ["positive", "negative", "negative"]
+    assert examples.skipped == []
+    unlabelled = read(TASKS["imdb"], path, "test")
+    assert (unlabelled.texts, unlabelled.labels) == (examples.texts, None)
+
+
+def test_json_rows_without_text_or_label_are_skipped_with_their_line(tmp_path):
+    gaps = json_lines({"id": "a", "label": 1}, {"id": "b", "text": None, "label": 1}, {"id": "c", "text": "no label"})
+    examples = read(TASKS["imdb"], written(tmp_path, REVIEWS + gaps, "dev.jsonl"), "dev")
+    assert len(examples) == 3
+    assert examples.skipped == [(n, f"no value in column {c!r}") for n, c in ((4, "text"), (5, "text"), (6, "label"))]
+    with pytest.raises(UserError, match=r"no usable row .*line 1: no value in column 'text'"):
+        read(TASKS["imdb"], written(tmp_path, gaps, "gaps.jsonl"), "dev")
+
+
+BAD_JSON = {
+    "not JSON": (REVIEWS + b"{'id': 'a'}\n", "line 4: "),
+    "cut in mid-line": (REVIEWS[:-20], "line 3: "),
+    "a list": (b'["a", "text"]\n', "line 1: "),
+    "not UTF-8": (REVIEWS + b'{"id": "\xff"}\n', "line 4: "),
+    "another label": (
+        REVIEWS + json_lines({"text": "x", "label": 2}),
+        "line 4, column 'label': '2'; expected one of 0, 1",
+    ),
+    "nothing": (b"", "no usable row"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_JSON)
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz"])
+def test_bad_json_lines_are_one_clear_line(tmp_path, case, name):
+    content, says = BAD_JSON[case]
+    path = written(tmp_path, gzip.compress(content) if name.endswith(".gz") else content, name)
+    with pytest.raises(UserError) as error:
+        read(TASKS["imdb"], path, "train")
+    assert str(error.value).startswith(f"{path}")
+    assert says in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_damaged_and_missing_gzip_files(tmp_path):
+    noise = np.random.RandomState(0).randint(97, 123, size=(40, 3000)).astype(np.uint8)
+    whole = gzip.compress(json_lines(*({"text": row.tobytes().decode(), "label": 1} for row in noise)))
+    for content in (whole[: len(whole) // 2], REVIEWS, whole[:1000] + b"\0" * 1000 + whole[2000:]):
+        path = written(tmp_path, content, "a.jsonl.gz")
+        with pytest.raises(UserError, match=r"a\.jsonl\.gz, line \d+: .*expected lines like .*text") as error:
+            read(TASKS["imdb"], path, "train")
+        assert "\n" not in str(error.value)
+    (cut,) = {int(n) for n in re.findall(r"line (\d+)", _message(tmp_path, whole[: len(whole) // 2]))}
+    assert 15 < cut < 25  # about half of the 40 lines could be read
+    with pytest.raises(UserError, match="no such file"):
+        read(TASKS["imdb"], tmp_path / "nothing.jsonl.gz", "train")
+
+
+def _message(folder, content):
+    with pytest.raises(UserError) as error:
+        read(TASKS["imdb"], written(folder, content, "a.jsonl.gz"), "train")
+    return str(error.value)
+
+
+def test_there_is_no_sample_of_imdb(tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets, "HERE", tmp_path)
+    with pytest.raises(UserError, match=r"there is no .*imdb, and no sample of it: say where .* --imdb_dir"):
+        data_folder(None, "imdb", None)
+    (tmp_path / "data" / "imdb").mkdir(parents=True)
+    assert data_folder(None, "imdb", None)[0] == tmp_path / "data" / "imdb"
+
+
 BAD = {
     "label 7": ("sst", SST + "0\ta\tfine\t3\n1\tb\ttext\t7\n", ["line 3", "'sentiment'", "'7'", "0, 1, 2, 3, 4"]),
     "label by word": ("rte", RTE + "0\tA\tB\tneutral\n", ["line 2", "'label'", "entailment, not_entailment"]),
@@ -222,6 +313,20 @@ def test_real_files_equal_dictreader(folder, name, split):
         assert [task.labels[i] for i in examples.labels] == [row[task.label] for row in kept]
     else:
         assert examples.labels.tolist() == [int(float(row[task.label])) for row in kept]
+
+
+@needs_shared
+@pytest.mark.parametrize("split", ["train", "dev"])
+def test_real_reviews(split):
+    path = SHARED / "imdb" / TASKS["imdb"].files[split]
+    examples = read(TASKS["imdb"], path, split)
+    with gzip.open(path, "rt", encoding="utf-8") as f:
+        rows = [json.loads(line) for line in f]
+    assert examples.ids == [row["id"] for row in rows]
+    assert examples.labels.tolist() == [int(row["label"]) for row in rows]
+    assert examples.texts == [(row["text"].replace("<br />", " ").strip(),) for row in rows]
+    assert set(examples.labels.tolist()) == {0, 1}
+    assert not examples.skipped
 
 
 @needs_shared

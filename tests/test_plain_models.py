@@ -14,7 +14,6 @@ import multitask_classifier
 import pseudo_labels
 from files import UserError
 from hub import resolve
-from labeling import targets
 from tokenization import Tokenizer
 
 ALL = ("mnli-0.001", "sst2-0.001")  # what hard_predicted needs
@@ -209,10 +208,8 @@ def test_a_cache_of_other_data_or_of_another_model_is_refused(home, argv_of):
     for what, other in foreign.items():
         path.write_bytes(other)
         line = tiny.script(*argv, "--resume").error
-        assert (
-            line == f"error: {path}: predictions of another model or for other data; delete the file to predict again"
-        )
-        assert path.read_bytes() == other, what
+        assert line.startswith(f"error: {path}: predictions of another model or for other data; delete the file"), what
+        assert path.read_bytes() == other
     for tensors, metadata in ((own, None), ({"probabilities": own["probabilities"][:-1]}, None)):
         save_file(tensors, path, metadata)
         assert f"{path}: predictions of another model" in tiny.script(*argv, "--resume").error
@@ -276,31 +273,20 @@ def test_mnli_s_dashes_are_skipped_and_counted(spoiled, tmp_path, argv_of):
         rows[i] = rows[i].rsplit("\t", 1)[0] + "\t-"
     path.write_text("\n".join([header, *rows]) + "\n")
     run = watched(*argv_of(tmp_path / "run", "soft_probability", "--glue_dir", spoiled))
-    told = "2 rows skipped (line 6: no value in column 'gold_label')"
-    assert (
-        f"mnli train: 23 examples, {run.outcome.out.split('mnli train: 23 examples, ')[1].split(';')[0]}; {told}"
-        in (run.outcome.out)
-    )
+    (told,) = [line for line in run.outcome.out.splitlines() if line.startswith("mnli train: ")]
+    assert told.startswith("mnli train: 23 examples, ")
+    assert told.endswith("; 2 rows skipped (line 6: no value in column 'gold_label')")
     assert len(run.union.examples) == 14 + 21 + 23 + 18
     assert "mnli 4" not in run.union.examples.ids
 
 
-@pytest.mark.parametrize(
-    "line",
-    [
-        *(
-            "--pairs concat",
-            "--schedule in_turn",
-            "--step summed",
-            "--task_order rte,qqp",
-            "--init runs/x",
-            "--eval_train",
-        ),
-        *("--pcgrad", "--smart 1", "--r_drop 1", "--sts_head linear", "--sst_head coral", "--mean_teacher kl"),
-        *("--labels_per_class 5", "--tsa linear", "--batch_size rte=4,qqp=4,mnli=4,sst2=4", "--tasks rte,sst"),
-        *("--tasks sts", "--literal_eq20", "--plain_lr 0", "--limit sst=5", "--sst_train x.csv"),
-    ],
-)
+REFUSED = """--pairs concat; --schedule in_turn; --step summed; --task_order rte,qqp; --init runs/x; --eval_train
+--pcgrad; --smart 1; --r_drop 1; --sts_head linear; --sst_head coral; --mean_teacher kl; --labels_per_class 5
+--tsa linear; --batch_size rte=4,qqp=4,mnli=4,sst2=4; --tasks rte,sst; --tasks sts; --literal_eq20; --plain_lr 0
+--limit sst=5; --sst_train x.csv"""
+
+
+@pytest.mark.parametrize("line", REFUSED.replace("\n", "; ").split("; "))
 def test_flags_that_make_no_sense_with_a_label_scheme(line):
     with pytest.raises(UserError, match=line.split()[0]) as caught:
         tiny.parse("--label_scheme", "soft_predicted", "--option", "finetune", *line.split())
@@ -314,8 +300,8 @@ def test_flags_that_need_a_label_scheme(line):
 
 
 def test_a_scheme_whose_teacher_is_not_among_the_tasks(tmp_path, argv_of):
+    """RTE and QQP say "c or n"; which of them, only MNLI's plain model knows."""
     line = tiny.script(*argv_of(tmp_path / "run", "soft_predicted", "--tasks", "rte,sst2")).error
     assert "no task tells e, c, n apart, so no plain model predicts them" in line
     assert not (tmp_path / "run").exists()
-    assert targets("soft_probability", "rte", ["entailment"]).shape == (1, 5)  # which asks nobody
-    assert tiny.script(*argv_of(tmp_path / "run", "soft_probability", "--tasks", "rte,sst2")).code == 0
+    watched(*argv_of(tmp_path / "run", "soft_probability", "--tasks", "rte,sst2"))  # which asks nobody

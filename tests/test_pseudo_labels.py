@@ -167,7 +167,7 @@ def test_literal_eq20(runs, home, tmp_path, argv_of):
     assert (literal.labels[changed][:, [0, 3, 4]] == rounded.labels[changed][:, [0, 3, 4]]).all()
 
 
-def test_a_fifth_task_shares_the_outputs_of_sst2(runs, home, tmp_path, argv_of, tiny_data):
+def test_a_fifth_task_shares_the_outputs_of_sst2(runs, home, tmp_path, argv_of):
     shutil.copytree(home / "plain_models", tmp_path / "plain_models")
     run = watched(*argv_of(tmp_path / "run", "soft_predicted", "--tasks", "rte,qqp,mnli,sst2,cfimdb"))
     assert run.trained == ["run"]  # SST-2's plain model speaks for both
@@ -229,7 +229,7 @@ def test_scores(runs, home, scheme):
         assert list(scores["dev_argmax"]) == (["rte", "qqp"] if five else [])
 
 
-def test_argmax_is_another_decoding_of_the_same_outputs(runs, home, glue, tmp_path):
+def test_argmax_is_another_decoding_of_the_same_outputs(runs, home):
     scores, model = tiny.read_json(home / "soft_probability" / "scores.json"), runs["soft_probability"].fits[-1].model
     for name in ("rte", "qqp"):
         dev = runs["soft_probability"].fits[-1].data[name]["dev"]

@@ -190,6 +190,24 @@ def test_steps_are_a_function_of_seed_and_epoch_and_work_for_one_task(schedule):
     assert parts_of(steps_of(schedule, {"sst": 3})) == [("sst", 0), ("sst", 1), ("sst", 2)]
 
 
+@pytest.mark.parametrize("schedule", LONGEST)
+@pytest.mark.parametrize("batches", [1, 2, 5, 12])
+def test_an_epoch_of_so_many_batches_of_each_task(schedule, batches):
+    """Fewer or more than there are: the first of an epoch without a number, or sets that start again."""
+    steps = steps_of(schedule, batches=batches)
+    assert Counter(task for step in steps for task, _ in step) == dict.fromkeys(COUNTS, batches)
+    assert parts_of(steps) == sorted((task, index) for task in COUNTS for index in range(batches))
+    plain = steps_of(schedule)
+    assert (steps + plain[len(steps) :])[: len(plain)] == plain
+    assert (steps == plain) == (batches == max(COUNTS.values()))
+
+
+def test_a_number_of_batches_is_for_schedules_that_go_by_the_longest():
+    for schedule in set(SCHEDULES) - set(LONGEST):
+        with pytest.raises(ValueError, match=f"schedule {schedule} has a length of its own, so a number of batches"):
+            steps_of(schedule, batches=3)
+
+
 def test_mistakes_are_told_in_one_line():
     for schedule in ("in_turn", "mtdnn", "annealed"):
         with pytest.raises(ValueError, match=f"{schedule} is one task's batch, nothing to sum; possible: simultan"):

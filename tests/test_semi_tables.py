@@ -12,11 +12,11 @@ from sweeps import TABLE, Script, result_of, shown
 import experiments
 import jobs
 import text_files
-from augmentation import METHODS, read_augmented
 from experiments import TABLES
 from files import UserError, sha256
 from semi_tables import CHAT, SEMI_TABLES
 from tables import Row, find_row, flags_of
+from text_rows import read_augmented
 
 
 def resolved(name):
@@ -97,7 +97,7 @@ SIZE = {"limit": dict.fromkeys(TFIDF, 6040), "epochs": 2, "lr": 5e-5, "patience"
         (
             "few-sts/teacher-4",
             {**FEW, "sts_head": "classification", "unlabeled": {"sts": "{unlabelled_dir}/sts.tsv"}, "uda": {},
-             "mean_teacher": "kl", "labels_per_class": 4},
+             "mean_teacher": "kl", "ema_decay": 0.99, "tsa": None, "labels_per_class": 4},
         ),
         (
             "few-imdb/uda-10",
@@ -156,7 +156,7 @@ def test_all_names_of_files_are_portable_and_only_chat_models_copies_are_missing
                 source = name if "(" not in name else name.partition("(")[2].rstrip(")")
                 assert source.startswith(("{data_dir}/", "{unlabelled_dir}/", "{imdb_dir}/")), name
                 if "(" in name:
-                    assert (name.partition("(")[0] in METHODS) == (row.name not in CHAT)
+                    assert (name.partition("(")[0] in text_files.MADE_HERE) == (row.name not in CHAT)
 
 
 # ---------------------------------------------------------------------------------------------------- names of files
