@@ -9,26 +9,18 @@ The file written is tab separated without quoting: id, sentence (or sentence1, s
 depends on the seed and its id (for tfidf also on the words of the whole file), never on the rows before it. A command
 that was stopped goes on where it was: its rows are kept in OUT.<digest>.partial.
 
-tfidf  words that say little are replaced: Xie et al. 2020, "Unsupervised Data Augmentation for Consistency Training"
-eda    words are deleted and swapped: Wei and Zou 2019, "EDA: Easy Data Augmentation Techniques for Boosting
-       Performance on Text Classification Tasks"
+tfidf, eda                                          words replaced, deleted and swapped, offline: word_changes.py
 back_translation, sentence_completion, random_mask  by prompting a chat model: prompting.py
-
-Shapes: n words of a text, V words of the vocabulary.
 """
 
 import argparse
 import hashlib
 import json
-import math
 import os
-import re
 import sys
-from collections import Counter
 from itertools import chain
 from pathlib import Path
 
-import numpy as np
 from tqdm import tqdm
 
 import datasets
@@ -38,97 +30,12 @@ from files import UserError, complain, sha256, short, written_whole
 from flags import Parser
 from prompting import PROMPTS, Filter, Journal, make_copies, read_prompts
 from text_rows import generator, read_rows
-
-# -------------------------------------------------------------------------------------------------------- methods
-
-
-class TfIdf:
-    """Word replacement by TF-IDF (Xie et al. 2020, appendix). Each text of the file counts as one document.
-
-    A word x_i of a text is replaced with probability min(p (C - TFIDF(x_i)) / Z, 1), where TFIDF(x) = TF(x) IDF(x),
-    IDF(x) = log(documents / documents with x), C is the largest TFIDF of the text and Z = sum_i (C - TFIDF(x_i)) / n,
-    so that p is the share of words replaced as long as no probability meets 1, and the most telling word always stays.
-    Its place is taken by a word w of the file, drawn with probability (max S - S(w)) / sum_w' (max S - S(w')), where
-    S(w) = freq(w) IDF(w): the words that carry the file's content are not drawn.
-
-    Where the words of a text all tell as much (a single word, for one) Z is 0 and each is replaced with probability p.
-    Departures from the authors' code: words are runs of letters and digits, compared and drawn in lower case, and
-    punctuation and spaces stay as they are.
-    """
-
-    WORD = re.compile(r"\w+(?:['’\-]\w+)*")
-
-    default = 0.3  # a choice of ours: most texts here are short
-
-    def __init__(self, texts, p):
-        self.p = p
-        count, documents = Counter(), Counter()
-        for text in texts:
-            words = self.words(text)
-            count.update(words)
-            documents.update(set(words))
-        self.idf = {word: math.log(len(texts) / documents[word]) for word in documents}
-        self.vocabulary = sorted(count)  # [V]
-        score = np.array([count[word] * self.idf[word] for word in self.vocabulary])  # S [V]
-        room = score.max(initial=0.0) - score
-        self.drawn_up_to = np.cumsum(room if room.any() else np.ones_like(room))  # [V], unnormalised
-
-    def words(self, text):
-        return [word.lower() for word in self.WORD.findall(text)]
-
-    def replace_probabilities(self, words):
-        """[n], for the n words of one text."""
-        count = Counter(words)
-        tf_idf = np.array([count[word] * self.idf[word] for word in words])  # TF without its 1/n, which C and Z share
-        room = tf_idf.max(initial=0.0) - tf_idf  # C - TFIDF
-        if not room.any():
-            return np.full(len(words), self.p)
-        return np.minimum(self.p * room / room.mean(), 1.0)
-
-    def __call__(self, text, random):
-        """text -> text; random: a numpy RandomState."""
-        words = self.words(text)
-        replaced = random.random_sample(len(words)) < self.replace_probabilities(words)  # [n]
-        drawn = random.random_sample(len(words)) * self.drawn_up_to[-1:]  # [n]
-        places = np.searchsorted(self.drawn_up_to, drawn, side="right")
-        news = (self.vocabulary[place] if yes else None for yes, place in zip(replaced, places, strict=True))
-        return self.WORD.sub(lambda match: next(news) or match[0], text)
-
-
-class Eda:
-    """Random deletion, then random swaps (Wei and Zou 2019, section 2), without synonyms, which need a thesaurus.
-
-    Each word is deleted with probability p; if all are, one of them stays. Then max(1, round(p n)) times two words
-    trade places. Words are what spaces separate. The paper makes a copy by one operation; here it gets both.
-    """
-
-    default = 0.1  # their alpha
-
-    def __init__(self, texts, p):
-        self.p = p
-
-    def __call__(self, text, random):
-        """text -> text; random: a numpy RandomState."""
-        words = text.split()
-        kept = random.random_sample(len(words)) >= self.p  # [n]
-        kept[random.randint(len(words))] |= not kept.any()
-        words = [word for word, stays in zip(words, kept, strict=True) if stays]
-        if len(words) > 1:
-            for _ in range(max(1, round(self.p * len(words)))):
-                i = random.randint(len(words))
-                j = (i + random.randint(1, len(words))) % len(words)  # any other place
-                words[i], words[j] = words[j], words[i]
-        return " ".join(words)
-
+from word_changes import Eda, TfIdf
 
 # Those that need nobody else. Each: (all texts of the file, p) -> function (text, RandomState) -> text; `default` is
 # its p.
 METHODS = {"tfidf": TfIdf, "eda": Eda}
-
-
-# ------------------------------------------------------------------------------------------------------- the work
-
-
+FLAGS_OF_METHODS = {"method", "source", "out", "task", "seed", "p"}  # the others are of PROMPTS, which lack p
 SYNC_EVERY = 1000  # rows; what a power failure may lose
 
 
@@ -191,7 +98,7 @@ def _partial(out, settings):
     """Where the rows of `out` are kept until they are whole: a file for each way of making them."""
     if out.exists() and not out.is_file():
         raise UserError(f"{out}: not an ordinary file; choose another name")
-    digest = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:8]
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
     return out.with_name(f"{out.name}.{digest}.partial")
 
 
@@ -212,9 +119,6 @@ def _done(f):
     f.seek(0, os.SEEK_END)
     rows = [line.split("\t") for line in whole.decode().split("\n")[1:]]
     return {id: tuple(texts) for id, *texts, _method in rows}
-
-
-# ---------------------------------------------------------------------------------------------------- the command
 
 
 def build_parser():
@@ -240,7 +144,10 @@ def add_chat_flags(group):
     add("--temperature", type=flag_types.not_negative(float), default=0.5, metavar="X", help="default: %(default)s")
     add("--max_tokens", type=count, metavar="N", help="longest answer in tokens (default: the endpoint's own)")
     add(
-        "--max_words", type=count, metavar="N", help="leave longer answers out (default: 3 times the text, 100 or more)"
+        "--max_words",
+        type=count,
+        metavar="N",
+        help="leave longer answers out (default: 3 times the text, at least 100)",
     )
     add(
         "--extra_body",
@@ -276,9 +183,7 @@ def json_object(text):
 def check(parser, options):
     """Raises UserError for a flag that the method does not know, and where one that it needs is missing."""
     prompted = options.method in PROMPTS
-    group = next(group for group in parser._action_groups if "chat" in group.title)
-    strange = ["p"] if prompted else [action.dest for action in group._group_actions]
-    for name in strange:
+    for name in {"p"} if prompted else vars(options).keys() - FLAGS_OF_METHODS:
         if getattr(options, name) != parser.get_default(name):
             raise UserError(f"--{name} has no meaning with --method {options.method}")
     if prompted and not (options.base_url and options.model):
@@ -347,8 +252,8 @@ def prompted(options, rows, source):
     print(f"{total:,} rows: {done:,} done, {len(copies.left_out):,} left out, {len(copies.failed):,} failed")
     print(f"{chat.pace.turns:,} requests; {same:,} ({same / max(done, 1):.1%}) equal to their input")
     print(f"{options.out}: {done:,} rows" if done else f"{options.out}: not written, for no row is done")
-    if done < total:
-        print("the answers are kept beside it: the same command asks for those that failed, and for no other one")
+    if 0 < done < total:
+        print("all answers are kept beside it: the same command asks for those that failed, and for no other")
     return 1 if copies.failed or not done else 0
 
 

@@ -3,9 +3,9 @@
 POST {base_url}/chat/completions with {"model", "messages", "temperature", ...}; the answer is the content of the first
 choice. No client library: the one that huggingface_hub brings has changed its name between that package's versions.
 
-What a passing trouble may mend (a dropped connection, time-out, 408, 409, 425, 429, 5xx, an answer that is no such JSON)
-is asked again after an exponential back-off with jitter, at the earliest when `Retry-After` (RFC 9110, section 10.2.3:
-seconds or a date) says. The rest raises at once: Failed where it is this request's trouble, UserError where it is
+After trouble that may pass (a dropped connection, a time-out, 408, 409, 425, 429, 5xx, an answer that is no such JSON)
+a request is made again: after an exponential back-off with jitter, and not before `Retry-After` says (RFC 9110, section
+10.2.3: seconds or a date). The rest raises at once: Failed where it is this request's trouble, UserError where it is
 everyone's (a wrong key, a wrong address).
 
 The key stands in the request's header alone. It is taken out of whatever the endpoint sends back, redirects are not

@@ -181,11 +181,15 @@ def build_model(found, options):
 
 
 def run(options):
-    """Train: one run, or one for each of several learning rates."""
-    if grid.is_grid(options) and options.label_scheme != "plain":  # its plain models are tried at each rate anyway
-        grid.search(options, train, lambda options: describe_model(find_model(options)))
-    else:
-        train(options)
+    """Train: one run, or one for each of several learning rates. Raises Stopped, with a word on how to go on."""
+    try:
+        if grid.is_grid(options) and options.label_scheme != "plain":  # its plain models are tried at each rate anyway
+            grid.search(options, train, lambda options: describe_model(find_model(options)))
+        else:
+            train(options)
+    except Stopped as stop:  # perhaps in one of the runs that this one is made of
+        folder = options.resume if isinstance(options.resume, str) else options.run_dir
+        raise Stopped(f"{stop}; continue with --resume {os.path.relpath(folder)}") from None
 
 
 def train(options):

@@ -31,7 +31,6 @@ from semi_supervised import (
     uda_loss,
 )
 
-
 SMART_STEP = 1e-3  # the step size of the paper (Jiang et al. 2020, section 4)
 
 
@@ -126,7 +125,8 @@ class Objective:
         return Loss(terms, shares, 0 if self.frozen else tokens)
 
     def _consistency(self, logits, rows, progress):
-        """The student's logits against the teacher's, each task's labelled and unlabelled examples together."""
+        """The student's logits against the teacher's, each task's labelled and unlabelled examples together (under
+        R-Drop the labelled ones twice, as everywhere)."""
         options = self.options
         kind, weight, share = options.mean_teacher, options.consistency_weight, options.ramp_up
         if kind == "bregman":

@@ -1,4 +1,6 @@
-"""Copies of texts by prompting a chat model (Yan, "BERT Multitask Learning in a Semi-Supervised Learning Setup", 3.4.1).
+"""Copies of texts by prompting a chat model.
+
+Yan, "BERT Multitask Learning in a Semi-Supervised Learning Setup", section 3.4.1:
 
 back_translation     to French and back: Xie et al. 2020, "Unsupervised Data Augmentation for Consistency Training"
 sentence_completion  the text, then "To put it differently,"
@@ -43,7 +45,7 @@ class LeftOut(Exception):
     """An answer cannot be used; its text says why."""
 
 
-# -------------------------------------------------------------------------------------------------------- prompts
+# -------------------------------------------------------------------------------------------------------------- prompts
 
 
 def read_prompts(path, method):
@@ -163,7 +165,7 @@ class Filter:
         return words
 
 
-# ----------------------------------------------------------------------------------------------------- the answers
+# ---------------------------------------------------------------------------------------------------------- the answers
 
 
 class Journal:
@@ -210,6 +212,8 @@ class Journal:
         with contextlib.closing(self.file):
             self.file.flush()
             os.fsync(self.file.fileno())
+        if not self.answers:
+            self.path.unlink()
 
 
 class Copies(NamedTuple):

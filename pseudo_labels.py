@@ -20,6 +20,7 @@ import labeling
 import options as command_line
 from datasets import Examples, Task, fingerprint
 from files import UserError, sha256, written_whole
+from flags import build_parser
 from runs import Split
 from tokenization import Sequences
 
@@ -72,8 +73,10 @@ def plain_model(options, task, data, model_sha, train):
 
 
 def plain_folder(options, task, rate, data, model_sha):
-    """The folder of a plain model: the task, the rate, and a digest of the flags, the data and the checkpoint."""
-    flags = {name: value for name, value in vars(options).items() if name not in ELSEWHERE}
+    """The folder of a plain model: the task, the rate, and a digest of the flags, the data and the checkpoint. A flag
+    at its default is left out: one that is new some day changes no name."""
+    defaults = vars(build_parser().parse_args([]))
+    flags = {n: value for n, value in vars(options).items() if n not in ELSEWHERE and value != defaults.get(n)}
     flags |= {"tasks": [task], "lr": rate}
     used = {split: fingerprint(data[split].examples) for split in ("train", "dev")}
     digest = hashlib.sha256(json.dumps([flags, used, model_sha], sort_keys=True).encode()).hexdigest()[:12]
@@ -81,12 +84,13 @@ def plain_folder(options, task, rate, data, model_sha):
 
 
 def _plain_options(options, task, rate, folder):
-    """The flags of an ordinary run on one task."""
+    """The flags of an ordinary run on one task. It predicts the test set too: `plain` may want that later."""
     limits = {
         name: {task: limit[task]} if task in (limit := getattr(options, name)) else {}
         for name in ("limit", "dev_limit")
     }
     changed = {"tasks": [task], "label_scheme": None, "literal_eq20": False, "lr": rate, "plain_lr": None, "given": []}
+    changed["skip_test"] = False
     return argparse.Namespace(**{**vars(options), **limits, **changed, "run_dir": str(folder), "resume": True})
 
 
@@ -119,7 +123,7 @@ def predictions_of(folder, teacher, examples, sequences, load):
 
 
 def _text_digest(examples, sequences):
-    """16 hex digits of the tokens that a model reads."""
+    """16 hex digits of the tokens that a model reads, and of the examples they stand for."""
     digest = hashlib.sha256(sequences.ids.tobytes() + sequences.types.tobytes() + sequences.offsets.tobytes())
     return hashlib.sha256(digest.digest() + fingerprint(examples).encode()).hexdigest()[:16]
 

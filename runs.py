@@ -82,7 +82,9 @@ def _without_labels(options, task, train):
         train, rest = split_labels(train, options.labels_per_class, options.seed)
     parts = {"train": train}
     if name in options.unlabeled:
-        rest = read_unlabelled(task, Path(options.unlabeled[name]))
+        rest, skipped = read_unlabelled(task, Path(options.unlabeled[name]))
+        if skipped:
+            notes.append(f"{name} unlabelled: {len(skipped)} rows of {rest.path} left out, the first: {skipped[0]}")
     if name in options.uda:
         rest, copies, said = read_copies(task, Path(options.uda[name]), rest)
         notes.append(f"{name}: {said}")

@@ -65,4 +65,4 @@ class TaskView:
         outputs, classes = logits.sigmoid(), self.head.merging.labels(self.task.name)
         sums = [outputs[:, self.head.merging.columns(classes[label])].sum(dim=-1) for label in self.task.labels]
         sums = torch.stack(sums, dim=-1)  # [B, C]
-        return sums / sums.sum(dim=-1, keepdim=True)
+        return sums / sums.sum(dim=-1, keepdim=True).clamp_min(torch.finfo(sums.dtype).tiny)

@@ -8,7 +8,6 @@ or not at all. A run that was killed and resumed ends with the same bits as one 
 import contextlib
 import json
 import math
-import os
 import signal
 import time
 from dataclasses import asdict, dataclass, field
@@ -360,5 +359,5 @@ class Trainer:
         self.save_state()
         raise Stopped(
             f"stopped in epoch {self.progress.epoch + 1} after {self.progress.step} of "
-            f"{len(self.steps_of(self.progress.epoch))} steps; continue with --resume {os.path.relpath(self.folder)}"
+            f"{len(self.steps_of(self.progress.epoch))} steps"
         )

@@ -25,7 +25,7 @@ def split_labels(examples, per_class, seed):
     if len(kept) == len(examples):
         raise UserError(f"--labels_per_class {per_class}: {examples.task.name} has no more than that, nothing is left")
     rest = np.setdiff1d(np.arange(len(examples)), kept)
-    return _rows(examples, np.sort(kept)), replace(_rows(examples, rest), labels=None)
+    return _rows(examples, np.sort(kept)), replace(_rows(examples, rest), labels=None, skipped=[])
 
 
 def _rows(examples, rows):
@@ -38,10 +38,10 @@ def _rows(examples, rows):
 
 
 def read_unlabelled(task, path):
-    """The texts of --unlabeled as `Examples` without labels."""
+    """(the texts of --unlabeled as `Examples` without labels, the reason for each row left out)"""
     rows = read_rows(path)
     _check_form(task, rows, path)
-    return Examples(task, "unlabelled", path, [*rows.texts], [*rows.texts.values()], None, [])
+    return Examples(task, "unlabelled", path, [*rows.texts], [*rows.texts.values()], None), rows.skipped
 
 
 def read_copies(task, path, originals):

@@ -257,7 +257,10 @@ ELSEWHERE = {  # flags whose tests run the whole script: test_cli.py and test_re
     *(f"{prefix}_{split}" for prefix in ("sst", "para", "sts") for split in ("train", "dev", "test")),
     *(f"{prefix}_{split}_out" for prefix in ("sst", "para", "sts") for split in ("dev", "test")),
 }
-BESIDE = ("test_strategy_flags.py", "test_schedule_flags.py", "test_saved_runs.py")  # more tests of flags
+BESIDE = (  # more tests of flags
+    *("test_strategy_flags.py", "test_schedule_flags.py", "test_saved_runs.py"),
+    *("test_semi_supervised_flags.py", "test_pseudo_labels.py", "test_plain_models.py", "test_grid.py"),
+)
 
 
 def test_every_flag_has_a_test():

@@ -25,6 +25,7 @@ from safetensors.torch import load_file
 import pretraining
 from base_bert import to_hugging_face
 from bert import BertForMaskedLM
+from packing import pack
 from pretraining import Pretraining, mask_tokens, masked_batch
 from tokenization import Sequences, Tokenizer
 
@@ -144,8 +145,9 @@ def batch_and_theirs(seed):
     offsets, types = np.concatenate([[0], np.cumsum(LENGTHS)]), np.zeros(sum(LENGTHS), np.uint8)
     sequences = Sequences(np.concatenate(ids).astype(np.int32), types, offsets)
     tokenizer = SimpleNamespace(**{**vars(SPECIAL), "vocab_size": 60})
-    batch = masked_batch(sequences, np.array([3, 0, 5, 1, 2, 4]), tokenizer, random, "cpu")
-    tokens, places, hidden = batch
+    rows = np.array([3, 0, 5, 1, 2, 4])
+    tokens, places, hidden = batch = masked_batch(sequences, rows, tokenizer, random, "cpu")
+    assert torch.equal(tokens.ids.index_copy(0, places, hidden), pack(sequences.take(rows)).ids)
     is_token = torch.arange(max(LENGTHS)) < torch.tensor(sorted(LENGTHS))[:, None]
     padded = torch.zeros(is_token.shape, dtype=torch.long).masked_scatter(is_token, tokens.ids)
     labels = torch.full_like(tokens.ids, -100).index_copy(0, places, hidden)
@@ -168,8 +170,8 @@ def test_loss_and_gradients_are_those_of_transformers(tmp_path, seed):
     for name, parameter in ours.named_parameters():
         if parameter.grad is not None:
             same = gradients.pop(to_hugging_face(name))
-            gap = (parameter.grad - same).abs().max() / same.abs().max().clamp(min=1e-3)
-            assert gap < 3e-5, name
+            gap = (parameter.grad - same).abs().max() / same.abs().max().clamp(min=1e-2)  # the keys' biases have none
+            assert gap < 2e-5, name
     assert not gradients  # all of theirs; our pooler has none
 
 
@@ -196,9 +198,6 @@ def test_the_decoder_is_the_word_embedding(finished):
     assert sum(p.shape == vocabulary for p in model.parameters()) == 1
     theirs = transformers.BertForMaskedLM.from_pretrained(finished / "bert")
     assert theirs.get_output_embeddings().weight is theirs.get_input_embeddings().weight
-
-
-# ---------------------------------------------------------------------------------------------------- the result
 
 
 def test_the_result_is_a_checkpoint_for_all(finished, tiny_model, tiny_data, tmp_path, monkeypatch):
@@ -233,9 +232,6 @@ def test_the_files_say_what_was_done(finished):
     assert scores["texts"] == 120 - 2  # 20 of SST, 37 pairs of Quora, 13 of STS, of which 2 % are held out
     assert scores["updates"] == 2 * math.ceil(118 / 32)
     assert tiny.read_json(finished / "config.json")["data"]["sst"]["train"]["rows"] == 20
-
-
-# ------------------------------------------------------------------------------------------------------ the text
 
 
 def test_held_out_text_is_never_trained_on(tmp_path, tiny_model, monkeypatch):
@@ -292,9 +288,6 @@ def test_texts_are_masked_anew_each_time(tmp_path, tiny_model, monkeypatch):
     monkeypatch.setattr(run.model, "losses", watched)
     run.fit()
     assert len(seen) == len(set(seen)) == 5
-
-
-# ---------------------------------------------------------------------------------------------------- perplexity
 
 
 def test_perplexity_by_hand(tmp_path, tiny_model):

@@ -105,7 +105,7 @@ def test_forms_of_unlabelled_files(tmp_path):
     packed.write_bytes(gzip.compress(plain.read_bytes()))
     quoted.write_text('\tid\tsentence\tsentiment\n0\ta\t"the dog"\t1\n1\tb\ta cat\t3\n')
     for path in (table, plain, packed, quoted):
-        examples = read_unlabelled(TASKS["sst"], path)
+        examples, _ = read_unlabelled(TASKS["sst"], path)
         assert dict(zip(examples.ids, examples.texts, strict=True)) == texts
         assert (examples.labels, examples.split, examples.path, examples.task) == (
             None,
@@ -118,7 +118,7 @@ def test_forms_of_unlabelled_files(tmp_path):
 @pytest.mark.parametrize("name", ["quora", "sts", "mnli"])
 def test_pairs(tmp_path, name):
     texts = {"7": ("the dog", "a cat"), "8": ("one", "two")}
-    examples = read_unlabelled(TASKS[name], written(tmp_path / "a.tsv", texts))
+    examples, _ = read_unlabelled(TASKS[name], written(tmp_path / "a.tsv", texts))
     assert (examples.ids, examples.texts) == (["7", "8"], [*texts.values()])
 
 
@@ -136,9 +136,15 @@ def test_a_file_of_the_other_form_is_refused(tmp_path):
 
 
 def originals(tmp_path, number=10):
-    return read_unlabelled(
-        TASKS["sst"], written(tmp_path / "originals.tsv", {f"id{i}": (f"the {i}",) for i in range(number)})
-    )
+    texts = {f"id{i}": (f"the {i}",) for i in range(number)}
+    return read_unlabelled(TASKS["sst"], written(tmp_path / "originals.tsv", texts))[0]
+
+
+def test_rows_left_out_are_told(tmp_path):
+    texts = {"a": ("x",), "b": ("",), "c": ("y",)}
+    examples, skipped = read_unlabelled(TASKS["sst"], written(tmp_path / "a.tsv", texts))
+    assert examples.ids == ["a", "c"]
+    assert skipped == ["line 3: no value in column 'sentence'"]
 
 
 def test_copies_find_their_originals_by_id_in_any_order(tmp_path):
@@ -185,7 +191,7 @@ def test_an_empty_copy_is_counted_and_leaves_its_original_out(tmp_path):
     assert kept.ids == copies.ids == [f"id{i}" for i in (0, 1, 3, 4, 5, 7, 8, 9)]
     assert said.endswith("; 2 rows there skipped (line 4: no value in column 'sentence')")
     pairs = {f"{i}": ("x", "" if i == 1 else "y") for i in range(4)}
-    whole = read_unlabelled(TASKS["sts"], written(tmp_path / "pairs.tsv", dict.fromkeys(pairs, ("a", "b"))))
+    whole, _ = read_unlabelled(TASKS["sts"], written(tmp_path / "pairs.tsv", dict.fromkeys(pairs, ("a", "b"))))
     assert read_copies(TASKS["sts"], written(tmp_path / "more.tsv", pairs), whole)[1].ids == ["0", "2", "3"]
 
 
@@ -193,6 +199,6 @@ def test_the_training_files_of_the_course_match_the_copies_made_from_them(tmp_pa
     for name in ("sst", "quora", "sts"):
         source, out = tiny_data / TASKS[name].files["train"], tmp_path / f"{name}.tsv"
         assert augmentation.main(["--method", "eda", "--in", str(source), "--task", name, "--out", str(out)]) == 0
-        whole = read_unlabelled(TASKS[name], source)
+        whole, _ = read_unlabelled(TASKS[name], source)
         assert len(read_copies(TASKS[name], out, whole)[1]) == tiny.ROWS[name][0]
         assert whole.texts == [*unlabelled_text.training_texts(tiny_data, name).values()]
