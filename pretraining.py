@@ -346,7 +346,10 @@ def pretrain(options):
         print(f"resuming after {run.progress.epoch} epochs and {run.progress.step} steps")
     head = "a new head" if model.head_is_new else "the checkpoint's own head"
     print(f"run: {folder}\nplan: {len(run.text):,} different texts, {head}, {run.updates:,} updates")
-    run.fit()
+    try:
+        run.fit()
+    except Stopped as stop:
+        raise Stopped(f"{stop}; continue with --resume {os.path.relpath(folder)}") from None
     run.finish(found)
 
 

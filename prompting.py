@@ -67,9 +67,7 @@ def read_prompts(path, method):
         if needed not in found:
             raise UserError(f"{path}: no {{{needed}}} in prompt {number}; see {PROMPTS[method]}")
         if strange := found - known - ({"answer"} if number > 1 else set()):
-            raise UserError(
-                f"{path}: {{{min(strange)}}} in prompt {number} has no meaning there; see {PROMPTS[method]}"
-            )
+            raise UserError(f"{path}: {{{min(strange)}}} means nothing in prompt {number}; see {PROMPTS[method]}")
     return prompts
 
 

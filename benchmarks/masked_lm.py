@@ -3,10 +3,10 @@
     python benchmarks/masked_lm.py --data_dir ../shared/data/cs224n
 
 Both take the same batches of training sentences with the same masks (`pretraining.mask_tokens`), the same weights,
-head included, dropout on, clipping, thread count and process, in turns. Ours is the step of a run (pretraining.py): real
-tokens only, logits only where a token was chosen. Theirs pads each batch to its longest sentence, takes sdpa attention
-and labels of -100 elsewhere. Reported are medians of whole steps (masking, forward, backward, update) and their ratio,
-after the gap between the two losses of the first batch without dropout, which shows that both compute the same.
+head included, dropout on, clipping, thread count and process, in turns. Ours is the step of a run (pretraining.py):
+real tokens only, logits only where a token was chosen. Theirs pads each batch to its longest sentence, takes sdpa
+attention and labels of -100 elsewhere. Reported are medians of whole steps (masking, forward, backward, update) and
+their ratio, after the gap between the losses of the first batch without dropout: both must compute the same.
 Every figure is a ratio within one run; absolute times belong to the machine.
 """
 

@@ -8,6 +8,9 @@ from collections import Counter
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from text_rows import read_augmented
+
+WORDS = ["a", "slow", "film", "about", "two", "brothers", "who", "sell", "their", "house"]
 ROW = re.compile(r"\br\d+\b")  # each row's text has a word that tells which one it is
 
 
@@ -114,3 +117,30 @@ class FakeClock:
             self.waits.append(seconds)
             self.now += seconds
         return False
+
+
+def source(folder, count, pairs=False):
+    """Write in.tsv with rows "r0", "r1" ... whose texts name their row; returns {id: texts}."""
+    rows = {f"r{i}": (f"{' '.join(WORDS[i % 4 :])} r{i}",) for i in range(count)}
+    if pairs:
+        rows = {id: (text, f"is it {text}") for id, (text,) in rows.items()}
+    columns = "sentence1\tsentence2" if pairs else "sentence"
+    lines = ["id\t" + columns, *("\t".join([id, *texts]) for id, texts in rows.items())]
+    (folder / "in.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return rows
+
+
+def command(folder, server):
+    """words(method, *more): the command that makes out.tsv of in.tsv by asking `server`."""
+
+    def words(method, *more):
+        endpoint = ["--base_url", server.url, "--model", "m"]
+        files = ["--in", folder / "in.tsv", "--out", folder / "out.tsv"]
+        return [str(word) for word in ("--method", method, *endpoint, *files, *more)]
+
+    return words
+
+
+def copies(folder):
+    """{id: texts} of out.tsv."""
+    return read_augmented(folder / "out.tsv").texts

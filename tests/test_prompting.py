@@ -1,30 +1,21 @@
-"""prompting.py: what is asked and what is taken from answers; and that no answer is lost, nor any paid for twice."""
+"""prompting.py: what is asked, and what is taken from the answers."""
 
-import json
-import os
-import signal
-import subprocess
 import sys
 import threading
-import time
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import pytest
-from chat_server import completion, serving
+from chat_server import command, copies, serving, source
 
-import augmentation
-import chat
-import prompting
 from augmentation import main
 from chat import Answer
 from files import UserError
 from prompting import BLANK, PROMPTS, LeftOut, blank, fill, read_prompts, taken
-from text_rows import generator, read_augmented
+from text_rows import generator
 
 KEY = "sk-test-0123456789abcdef"
-WORDS = "a slow film about two brothers who sell their house".split()
+THINKING = PROMPTS["back_translation"].with_stem("back_translation_chain_of_thought")
 
 
 @pytest.fixture
@@ -33,41 +24,9 @@ def server():
         yield server
 
 
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    monkeypatch.setattr(chat, "FIRST_PAUSE", 0.001)
-
-
 @pytest.fixture
 def flags(tmp_path, server):
-    """flags(method, *more) -> the command's words, for the rows that `source` wrote."""
-
-    def words(method, *more):
-        fixed = ["--method", method, "--base_url", server.url, "--model", "m"]
-        files = ["--in", tmp_path / "in.tsv", "--out", tmp_path / "out.tsv"]
-        return [str(word) for word in (*fixed, *files, *more)]
-
-    return words
-
-
-def source(folder, count, pairs=False):
-    """A file of rows "r0", "r1" ... whose texts name their row; returns {id: texts}."""
-    rows = {f"r{i}": (f"{' '.join(WORDS[i % 4 :])} r{i}",) for i in range(count)}
-    if pairs:
-        rows = {id: (text, f"is it {text}") for id, (text,) in rows.items()}
-    columns = "sentence1\tsentence2" if pairs else "sentence"
-    lines = ["id\t" + columns, *("\t".join([id, *texts]) for id, texts in rows.items())]
-    (folder / "in.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return rows
-
-
-def copies(folder):
-    return read_augmented(folder / "out.tsv").texts
-
-
-def partial(folder):
-    (path,) = folder.glob("out.tsv.*.partial")
-    return path
+    return command(tmp_path, server)
 
 
 # -------------------------------------------------------------------------------------------------------------- prompts
@@ -76,7 +35,7 @@ def partial(folder):
 def test_the_prompts_that_come_with_it():
     for method, path in PROMPTS.items():
         assert len(read_prompts(path, method)) == (2 if method == "back_translation" else 1)
-    (thinking,) = read_prompts(PROMPTS["back_translation"].with_stem("back_translation_chain_of_thought"), "back_translation")
+    (thinking,) = read_prompts(THINKING, "back_translation")
     assert "<answer>" in thinking
     (completion,) = read_prompts(PROMPTS["sentence_completion"], "sentence_completion")
     assert completion.endswith("{text} To put it differently,")
@@ -150,7 +109,7 @@ def test_the_blank_depends_on_seed_and_id_alone(tmp_path, server, flags):
         source(tmp_path, 12, pairs=True)
     assert sent[1] < sent[0]
     assert len(sent[0] & sent[2]) < len(sent[0]) / 2
-    assert all(BLANK in prompt and "about 1." in prompt or "about 2." in prompt for prompt in sent[0])
+    assert all((BLANK in prompt and "about 1." in prompt) or "about 2." in prompt for prompt in sent[0])
     assert len(sent[0]) == 2 * len(rows)
 
 
@@ -238,8 +197,7 @@ def test_completion_and_chain_of_thought(tmp_path, server, flags):
     }
     (tmp_path / "out.tsv").unlink()
     server.answer = lambda prompt: f"1. Un film.\n<answer>film {prompt.split()[-1]}</answer>"
-    thinking = PROMPTS["back_translation"].with_stem("back_translation_chain_of_thought")
-    assert main(flags("back_translation", "--prompt_file", thinking)) == 0
+    assert main(flags("back_translation", "--prompt_file", THINKING)) == 0
     assert copies(tmp_path) == {id: (f"film {id}",) for id in rows}
 
 
