@@ -38,7 +38,7 @@ import pseudo_labels
 import results
 from bert import BertModel
 from course import CoursePredictions
-from files import write_json, write_text, written_whole
+from files import write_json, write_text
 from heads import make_head
 from hub import Found, resolve
 from memory import keep_freed_memory
@@ -56,10 +56,8 @@ from runs import (
     tasks_of,
 )
 from shared_head import SharedHead
-from tokenization import Sequences
+from tokenization import Sequences, copy_tokenizer
 from training import Stopped, Trainer
-
-TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "tokenizer_config.json", "special_tokens_map.json")
 
 
 class MultitaskBERT(CoursePredictions, nn.Module):
@@ -238,7 +236,8 @@ def train(options):
     print(f"run: {folder}\n{plan.describe(trainer)}")
     trainer.fit()
     scores = trainer.finish()
-    _save_trunk(model, found, folder / "bert")
+    model.bert.save_pretrained(folder / "bert")
+    copy_tokenizer(found.folder, folder / "bert")
     write_json(folder / "scores.json", scores)  # last: a folder with scores is a finished run
     print(results.table(model.tasks, data, scores))
     print(f"results in {folder}")
@@ -284,15 +283,6 @@ def _with_targets(options, data, plain):
     union = {pseudo_labels.UNION: {"train": pseudo_labels.union(options, tasks, data, predict_with)}}
     rest = {name: {split: part for split, part in data[name].items() if split != "train"} for name in data}
     return union | rest
-
-
-def _save_trunk(model, found, folder):
-    """The trunk with its tokenizer as a Hugging Face folder."""
-    model.bert.save_pretrained(folder)
-    for name in TOKENIZER_FILES:
-        if (found.folder / name).is_file():
-            with written_whole(folder / name) as temporary:
-                shutil.copyfile(found.folder / name, temporary)
 
 
 def evaluate(options):

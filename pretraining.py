@@ -98,7 +98,6 @@ if __name__ == "__main__":
 
 import json
 import math
-import shutil
 from dataclasses import replace
 from itertools import chain, pairwise
 
@@ -108,18 +107,18 @@ from tqdm import tqdm
 
 from bert import BertForMaskedLM
 from datasets import SUBSET_SEED, TASKS, Examples, data_folder, read, subset
-from files import write_json, write_text, written_whole
+from files import write_json, write_text
 from hub import resolve
 from inference import read_lines
 from loss_record import LossRecord
 from memory import keep_freed_memory
-from multitask_classifier import TOKENIZER_FILES
 from objective import Loss
 from optimizer import AdamW, parameter_groups
 from packing import pack, to_device
 from runs import Split, changed_data, describe_run, fit_to_checkpoint, open_folder
 from schedules import Batches
 from text_rows import read_rows
+from tokenization import copy_tokenizer
 from training import Progress, Stopped, Trainer
 
 HELD_OUT = 0.02  # share of the texts; which ones is drawn by SUBSET_SEED, whatever the run's own seed
@@ -302,10 +301,7 @@ class Pretraining(Trainer):
         """Write the result: the checkpoint folder, and last the scores, which say that the run is finished."""
         progress, result = self.progress, self.folder / "bert"
         self.model.save_pretrained(result)
-        for name in TOKENIZER_FILES:
-            if (found.folder / name).is_file():
-                with written_whole(result / name) as temporary:
-                    shutil.copyfile(found.folder / name, temporary)
+        copy_tokenizer(found.folder, result)
         perplexities = [line["perplexity"] for line in progress.history]
         scores = {"perplexity_before": perplexities[0], "perplexity": perplexities[-1], "texts": len(self.text)}
         scores |= {"epochs": progress.epoch, "updates": progress.update, "tokens": progress.tokens}

@@ -7,6 +7,7 @@ Legend: B examples, N tokens of all of them together (there are no pads here).
 """
 
 import functools
+import shutil
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -14,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import tokenizers
 
-from files import UserError, short
+from files import UserError, short, written_whole
 
 
 @dataclass
@@ -93,6 +94,17 @@ class SentencePairs:
 
 def _offsets(lengths):
     return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+
+
+TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "tokenizer_config.json", "special_tokens_map.json")
+
+
+def copy_tokenizer(source, folder):
+    """Copy what a checkpoint's folder holds of a tokenizer into another's."""
+    for name in TOKENIZER_FILES:
+        if (Path(source) / name).is_file():
+            with written_whole(Path(folder) / name) as temporary:
+                shutil.copyfile(Path(source) / name, temporary)
 
 
 class Tokenizer:

@@ -25,7 +25,7 @@ class ChatServer:
 
     def __init__(self):
         self.behave = lambda row, n: None
-        self.answer = lambda prompt: "changed " + prompt.rpartition("\n")[2]
+        self.answer = lambda prompt: "changed " + prompt.rpartition("\n")[2].removesuffix(" To put it differently,")
         self.delay = 0.0  # seconds before an answer
         self.asked, self.billed = Counter(), Counter()  # by row; by prompt
         self.bodies, self.headers, self.paths = [], [], []
