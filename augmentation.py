@@ -250,7 +250,7 @@ def prompted(options, rows, source):
     total, done = len(rows.texts), len(copies.texts)
     same = sum(copy == rows.texts[id] for id, copy in copies.texts.items())
     print(f"{total:,} rows: {done:,} done, {len(copies.left_out):,} left out, {len(copies.failed):,} failed")
-    print(f"{chat.pace.turns:,} requests; {same:,} ({same / max(done, 1):.1%}) equal to their input")
+    print(f"requests made: {chat.pace.turns:,}; {same:,} ({same / max(done, 1):.1%}) equal to their input")
     print(f"{options.out}: {done:,} rows" if done else f"{options.out}: not written, for no row is done")
     if 0 < done < total:
         print("all answers are kept beside it: the same command asks for those that failed, and for no other")

@@ -186,8 +186,9 @@ def run(options):
         else:
             train(options)
     except Stopped as stop:  # perhaps in one of the runs that this one is made of
-        folder = options.resume if isinstance(options.resume, str) else options.run_dir
-        raise Stopped(f"{stop}; continue with --resume {os.path.relpath(folder)}") from None
+        folder = Path(options.resume if isinstance(options.resume, str) else options.run_dir)
+        where = "" if stop.folder == folder else f" of {os.path.relpath(stop.folder)}"
+        raise Stopped(f"{stop}{where}; continue with --resume {os.path.relpath(folder)}", stop.folder) from None
 
 
 def train(options):

@@ -345,7 +345,7 @@ def pretrain(options):
     try:
         run.fit()
     except Stopped as stop:
-        raise Stopped(f"{stop}; continue with --resume {os.path.relpath(folder)}") from None
+        raise Stopped(f"{stop}; continue with --resume {os.path.relpath(folder)}", folder) from None
     run.finish(found)
 
 

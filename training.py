@@ -31,7 +31,11 @@ from semi_supervised import EmaTeacher, bregman_decay, mean_teacher_decay
 
 
 class Stopped(Exception):
-    """The user asked the run to stop; its state is saved."""
+    """The user asked the run to stop; its state is saved, in `folder`."""
+
+    def __init__(self, message, folder):
+        super().__init__(message)
+        self.folder = folder
 
 
 @dataclass
@@ -359,5 +363,6 @@ class Trainer:
         self.save_state()
         raise Stopped(
             f"stopped in epoch {self.progress.epoch + 1} after {self.progress.step} of "
-            f"{len(self.steps_of(self.progress.epoch))} steps"
+            f"{len(self.steps_of(self.progress.epoch))} steps",
+            self.folder,
         )

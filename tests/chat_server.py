@@ -2,8 +2,10 @@
 
 import json
 import re
+import sys
 import threading
 import time
+import traceback
 from collections import Counter
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -18,6 +20,12 @@ def completion(text, finish="stop"):
     return json.dumps({"choices": [{"message": {"role": "assistant", "content": text}, "finish_reason": finish}]})
 
 
+def changed(prompt):
+    """An answer that each method takes: the text in the prompt's last line, with a word before it."""
+    text = prompt.rpartition("\n")[2].removesuffix(" To put it differently,")
+    return "changed " + text.replace("____", "filled")
+
+
 class ChatServer:
     """behave(row, n): how to treat the n-th request (from 1) for a row ("r17", or None): None for an answer,
     "drop" to close the connection, a str to answer with these words, bytes for such a body, or (status, headers, body).
@@ -25,10 +33,11 @@ class ChatServer:
 
     def __init__(self):
         self.behave = lambda row, n: None
-        self.answer = lambda prompt: "changed " + prompt.rpartition("\n")[2].removesuffix(" To put it differently,")
+        self.answer = changed
         self.delay = 0.0  # seconds before an answer
         self.asked, self.billed = Counter(), Counter()  # by row; by prompt
         self.bodies, self.headers, self.paths = [], [], []
+        self.broken = []  # the server's own mistakes
         self.now = self.most_at_once = 0
         self.lock = threading.Lock()
         self.url = ""
@@ -61,8 +70,6 @@ class ChatServer:
                 handler.send_header(name, str(value))
             handler.end_headers()
             handler.wfile.write(content)
-        except ConnectionError:
-            pass  # the client was killed
         finally:
             with self.lock:
                 self.now -= 1
@@ -89,7 +96,8 @@ def serving():
         daemon_threads = True
 
         def handle_error(self, *_):
-            pass  # a killed client
+            if not isinstance(sys.exc_info()[1], ConnectionError):  # a killed client's
+                chat.broken.append(traceback.format_exc())
 
     with Server(("127.0.0.1", 0), Handler) as server:
         chat.url = f"http://127.0.0.1:{server.server_port}/v1"
@@ -100,6 +108,7 @@ def serving():
         finally:
             server.shutdown()
             thread.join()
+    assert not chat.broken, chat.broken[0]
 
 
 class FakeClock:
