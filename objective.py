@@ -69,75 +69,85 @@ class Objective:
 
     def __call__(self, batches, progress=0.0):
         """[Batch] -> Loss; progress: updates done / updates planned."""
-        options = self.options
-        # 1. one pass of the trunk over everything that needs a gradient, then the heads
-        rows = {(batch.task, "train"): batch.rows for batch in batches}
-        if options.r_drop:
-            rows = {key: np.concatenate([chosen, chosen]) for key, chosen in rows.items()}
-        labelled = [*rows]
-        without_labels = {batch.task: batch.unlabelled for batch in batches if batch.unlabelled is not None}
-        changed = {task: chosen for task, chosen in without_labels.items() if task in options.uda}
-        rows |= {(task, "augmented"): chosen for task, chosen in changed.items()}
-        if self.teacher:
-            rows |= {(task, "unlabelled"): chosen for task, chosen in without_labels.items()}
+        rows, originals = self._rows(batches)
         logits, embedded, after_embedding = self._student(rows)
-        # 2. the supervised terms, and what keeps them smooth
-        terms, shares = {}, {}
-        for key in labelled:
-            task, head = key[0], self.model.heads[key[0]]
-            labels = self.labels[task][to_device(rows[key], self.device)]
-            if options.tsa:
-                known = true_class_probability(head, logits[key], labels)
-                threshold = tsa_threshold(progress, head.classes, options.tsa)
-                terms[task], kept = tsa_loss(head.losses(logits[key], labels), known, threshold)
-                shares[f"{task} TSA kept"] = kept.float().mean()
-            else:
-                terms[task] = head.loss(logits[key], labels)
-            if options.r_drop:
-                terms[f"{task} R-Drop"] = options.r_drop * r_drop(head, logits[key])
-        if options.smart:
-            heads = {key: self.model.heads[key[0]] for key in labelled}
-            clean = {key: logits[key] for key in labelled}
-            radius = options.smart_radius
-            step_size = max(SMART_STEP, radius)  # a shorter step would never reach a wider ball's border
-            penalties = smoothness(after_embedding, embedded, clean, heads, step_size=step_size, radius=radius)
-            terms |= {f"{task} SMART": options.smart * penalty for (task, _), penalty in penalties.items()}
-        # 3. the terms of unlabelled text
-        if changed:
-            originals = {(task, "unlabelled"): chosen for task, chosen in changed.items()}
-            targets = logits if self.teacher else self._without_gradient(self.model, originals)
-            for task in changed:
-                term, kept = uda_loss(
-                    self.model.heads[task],
-                    targets[task, "unlabelled"],
-                    logits[task, "augmented"],
-                    options.uda_temperature,
-                    options.uda_threshold,
-                    options.uda_mean,
-                )
-                terms[f"{task} UDA"] = options.uda_weight * term
-                shares[f"{task} UDA kept"] = kept.float().mean()
+        loss = Loss({}, {}, 0 if self.frozen else self._tokens(rows))
+        for batch in batches:
+            self._add_supervised(loss, batch.task, rows[batch.task, "train"], logits, progress)
+        if self.options.smart:
+            clean = {(batch.task, "train"): logits[batch.task, "train"] for batch in batches}
+            self._add_smart(loss, after_embedding, embedded, clean)
+        if originals:
+            self._add_uda(loss, originals, logits)
         if self.teacher:
-            terms |= self._consistency(
-                logits, {key: chosen for key, chosen in rows.items() if key[1] != "augmented"}, progress
-            )
-        tokens = sum(int(self.data[task][split].sequences.lengths[r].sum()) for (task, split), r in rows.items())
-        return Loss(terms, shares, 0 if self.frozen else tokens)
+            self._add_consistency(loss, rows, logits, progress)
+        return loss
 
-    def _consistency(self, logits, rows, progress):
+    def _rows(self, batches):
+        """({(task, split): row numbers} of what needs a gradient, the same of UDA's originals)"""
+        rows, originals = {}, {}
+        for batch in batches:
+            task, beside = batch.task, batch.unlabelled
+            rows[task, "train"] = np.concatenate([batch.rows, batch.rows]) if self.options.r_drop else batch.rows
+            if beside is not None and task in self.options.uda:
+                rows[task, "augmented"] = originals[task, "unlabelled"] = beside
+            if beside is not None and self.teacher:
+                rows[task, "unlabelled"] = beside
+        return rows, originals
+
+    # -------------------------------------------------------------------------------------------------- terms
+
+    def _add_supervised(self, loss, task, rows, logits, progress):
+        options, head, logits = self.options, self.model.heads[task], logits[task, "train"]
+        labels = self.labels[task][to_device(rows, self.device)]
+        if options.tsa:
+            known = true_class_probability(head, logits, labels)
+            threshold = tsa_threshold(progress, head.classes, options.tsa)
+            loss.terms[task], kept = tsa_loss(head.losses(logits, labels), known, threshold)
+            loss.shares[f"{task} TSA kept"] = kept.float().mean()
+        else:
+            loss.terms[task] = head.loss(logits, labels)
+        if options.r_drop:
+            loss.terms[f"{task} R-Drop"] = options.r_drop * r_drop(head, logits)
+
+    def _add_smart(self, loss, after_embedding, embedded, clean):
+        heads = {key: self.model.heads[key[0]] for key in clean}
+        radius = self.options.smart_radius
+        step_size = max(SMART_STEP, radius)  # a shorter step would never reach a wider ball's border
+        penalties = smoothness(after_embedding, embedded, clean, heads, step_size=step_size, radius=radius)
+        for (task, _), penalty in penalties.items():
+            loss.terms[f"{task} SMART"] = self.options.smart * penalty
+
+    def _add_uda(self, loss, originals, logits):
+        """With a teacher the originals went through the trunk for that already."""
+        options = self.options
+        targets = logits if self.teacher else self._without_gradient(self.model, originals)
+        for task, _ in originals:
+            term, kept = uda_loss(
+                self.model.heads[task],
+                targets[task, "unlabelled"],
+                logits[task, "augmented"],
+                options.uda_temperature,
+                options.uda_threshold,
+                options.uda_mean,
+            )
+            loss.terms[f"{task} UDA"] = options.uda_weight * term
+            loss.shares[f"{task} UDA kept"] = kept.float().mean()
+
+    def _add_consistency(self, loss, rows, logits, progress):
         """The student's logits against the teacher's, each task's labelled and unlabelled examples together (under
         R-Drop the labelled ones twice, as everywhere)."""
         options = self.options
         kind, weight, share = options.mean_teacher, options.consistency_weight, options.ramp_up
         if kind == "bregman":
             kind, weight, share = BREGMAN["kind"], BREGMAN["weight"], BREGMAN["share"]
-        theirs, terms = self._without_gradient(self.teacher, rows), {}
+        rows = {key: chosen for key, chosen in rows.items() if key[1] != "augmented"}
+        theirs = self._without_gradient(self.teacher, rows)
         for task in dict.fromkeys(task for task, _ in rows):
             keys = [key for key in rows if key[0] == task]
             ours_of_task, theirs_of_task = (torch.cat([side[key] for key in keys]) for side in (logits, theirs))
             apart = consistency(kind, self.model.heads[task], ours_of_task, theirs_of_task)
-            terms[f"{task} consistency"] = weight * ramp_up(progress, share) * apart
-        return terms
+            loss.terms[f"{task} consistency"] = weight * ramp_up(progress, share) * apart
 
     # ------------------------------------------------------------------------------------------------- passes
 
@@ -171,6 +181,9 @@ class Objective:
 
     def _sequences(self, rows):
         return {(task, split): self.data[task][split].sequences.take(chosen) for (task, split), chosen in rows.items()}
+
+    def _tokens(self, rows):
+        return sum(int(self.data[task][split].sequences.lengths[r].sum()) for (task, split), r in rows.items())
 
     def _frozen(self, rows):
         return {key: self.frozen_embeddings(*key)[to_device(chosen, self.device)] for key, chosen in rows.items()}
