@@ -65,7 +65,7 @@ class ChatServer:
                     self.billed[prompt] += 1
                 how = completion(self.answer(prompt) if how is None else how).encode()
             status, headers, content = how if isinstance(how, tuple) else (200, {}, how)
-            handler.send_response(status)
+            handler.send_response(status, headers.get("reason"))
             for name, value in {"Content-Length": len(content), **headers}.items():
                 handler.send_header(name, str(value))
             handler.end_headers()

@@ -103,6 +103,7 @@ TROUBLE = {
     "no text": json.dumps({"choices": [{"message": {"content": [1]}}]}).encode(),
     "deep": b"[" * 200_000,
     "cut": (200, {"Content-Length": 1000}, b'{"choices"'),
+    "a cut chunk": (200, {"Transfer-Encoding": "chunked"}, b'9\r\n{"choi'),
 }
 
 
@@ -222,6 +223,7 @@ def test_the_key_is_taken_out_of_what_comes_back(server, client):
         ((401, {}, echo), UserError),
         ((400, {}, echo), Failed),
         ((500, {}, KEY.encode()), Failed),
+        ((503, {"reason": f"no {KEY}"}, b""), Failed),
         *(((400, {}, b"x" * n + KEY.encode()), Failed) for n in range(170, 205)),  # where the message is cut
     ):
         server.behave = lambda row, n, how=how: how

@@ -240,6 +240,18 @@ def test_ctrl_c_waits_for_what_is_on_its_way(tmp_path, server, flags):
     assert sum(server.billed.values()) == 400
 
 
+def test_ctrl_c_ends_waiting_for_a_turn(tmp_path, server, flags):
+    """With one request an hour, of which three rows wait for theirs."""
+    source(tmp_path, 20)
+    process = start(flags("back_translation", "--rate", 1 / 60))
+    until(lambda: len(server.billed) == 1, process)
+    time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=30)
+    assert process.returncode == 130, error
+    assert partial(tmp_path).read_bytes().count(b"\n") == 1
+
+
 def test_a_full_disk_ends_the_command_and_loses_nothing_written(tmp_path, server, flags, capsys, monkeypatch):
     source(tmp_path, 50)
     journal, flushed = prompting.Journal.answer, []

@@ -96,6 +96,13 @@ def test_a_text_of_one_word_is_left_out(tmp_path, server, flags, capsys):
     assert list(copies(tmp_path)) == ["b"]
 
 
+def test_each_row_has_a_blank_of_its_own(tmp_path, server, flags):
+    text = " ".join(f"w{j}" for j in range(20))
+    (tmp_path / "in.tsv").write_text("id\tsentence\n" + "".join(f"{i}\t{text}\n" for i in range(20)))
+    assert main(flags("random_mask")) == 0
+    assert len({body["messages"][0]["content"] for body in server.bodies}) > 10
+
+
 def test_the_blank_depends_on_seed_and_id_alone(tmp_path, server, flags):
     source(tmp_path, 12, pairs=True)
     sent = []
