@@ -8,6 +8,8 @@ import sys
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
+
 import evaluation
 from files import UserError
 
@@ -110,12 +112,18 @@ def _answers(model, tokenizer, names, texts, max_length, fused):
 
 
 def _opinion(task, predictions, row, width):
-    """`positive 0.91 (neutral 0.06, ...)`, or a score; the first word `width` wide."""
+    """`positive 0.91 (neutral 0.06, ...)`, the first word `width` wide; or a score, `2.83 (from 0 to 5)`, where it has
+    classes with the likeliest of them, `2.80 (from 0 to 5: 2.8 0.31, ...)`."""
     value = predictions.values[row]
+    probabilities = predictions.probabilities[row] if predictions.probabilities is not None else None  # [K]
     if task.kind == "regression":
         low, high = task.score_range
-        return f"{value:.2f} (from {low:g} to {high:g})"
-    probabilities = predictions.probabilities[row]  # [C]
+        told = f"{value:.2f} (from {low:g} to {high:g}"
+        if probabilities is not None:  # of a score's classes
+            scores = np.linspace(low, high, len(probabilities))
+            likeliest = (-probabilities).argsort(kind="stable")[:TOP]
+            told += ": " + ", ".join(f"{scores[c]:.1f} {probabilities[c]:.2f}" for c in likeliest)
+        return f"{told})"
     others = [c for c in (-probabilities).argsort(kind="stable") if c != value]
     if len(task.labels) > MOST_NAMED:
         others = others[: TOP - 1]

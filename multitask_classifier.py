@@ -2,7 +2,7 @@
 
     python multitask_classifier.py --option finetune --use_gpu
 
-`MultitaskBERT` is the model; `main` goes from the command line to a folder of results. The loop is in training.py.
+`MultitaskBERT` is the model; `train` goes from the command line to a folder of results. The loop is in training.py.
 """
 
 import os
@@ -293,8 +293,8 @@ def evaluate(options):
     data, notes = read_data(options, tokenizer, training=False)
     print("\n".join(notes))
     out = Path(options.run_dir) if "run_dir" in options.given else folder / "evaluation"
-    if out.resolve() == folder.resolve():
-        raise UserError(f"--run_dir {out}: that is the run itself, whose scores would be lost; choose another folder")
+    if (out / "config.json").exists():
+        raise UserError(f"--run_dir {out}: that is a run itself, whose scores would be lost; choose another folder")
     out.mkdir(parents=True, exist_ok=True)
     dev = results.predict_all(model, data, "dev")
     results.write_predictions(out, model.tasks, data, "dev", dev, options)

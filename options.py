@@ -84,6 +84,8 @@ def check(options):
     for flag in OUTPUTS:
         if (path := getattr(options, flag)) and (other := outputs.setdefault(Path(path), flag)) != flag:
             raise UserError(f"--{flag} {path}: --{other} is written there; give each its own file")
+    if options.skip_test and (useless := [flag for flag in outputs.values() if flag.endswith("test_out")]):
+        raise UserError(f"--{useless[0]} is of no use with --skip_test, which leaves the test predictions out")
     if options.run_dir is None:
         options.run_dir = str(Path("runs") / time.strftime("%Y-%m-%d_%H-%M-%S"))
     return options

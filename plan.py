@@ -16,7 +16,7 @@ def describe(trainer):
 
 def estimate(trainer):
     """One line on the time of all steps. Texts differ in length and schedules begin with one task or another, so what
-    counts are the tokens of the steps done and of all."""
+    counts are the tokens of the steps done and of all. What was done once, before the first step, is counted once."""
     progress, mean_of = trainer.progress, {}
     for name in trainer.batches:
         lengths = {split: part.sequences.lengths.mean() for split, part in trainer.data[name].items()}
@@ -26,10 +26,12 @@ def estimate(trainer):
             beside.batch_size if beside else 0
         )
     tokens = [sum(mean_of[name] for name, _ in step) for step in trainer.steps_of(0)]
-    done = sum(tokens[: progress.update]) or 1  # a first epoch of fewer steps is all there is to go by
-    minutes = progress.train_seconds * sum(tokens) * trainer.options.epochs / done / 60
+    epochs, steps = divmod(progress.update, len(tokens))
+    done, once = epochs * sum(tokens) + sum(tokens[:steps]), trainer.once_seconds
+    seconds = progress.train_seconds - once
+    minutes = (once + seconds * sum(tokens) * trainer.options.epochs / done) / 60
     return (
-        f"{progress.update} updates took {progress.train_seconds:.0f} s: about {max(minutes, 0.1):.1f} minutes of "
+        f"{progress.update} updates took {seconds:.0f} s: about {max(minutes, 0.1):.1f} minutes of "
         f"training for {_epochs(trainer.options)}, and the dev scoring after each"
     )
 

@@ -57,9 +57,10 @@ def zip_submission(folder):
                 archive.writestr(entry, path.read_bytes(), zipfile.ZIP_DEFLATED)
 
 
-def write_results(folder, model, data, dev, options):
+def write_results(folder, model, data, dev, options, train=None):
     """From the dev predictions {task: Predictions} and the model itself, into the run's `folder`: analysis.json and
-    analysis.png, and the test predictions. Returns the scores {"dev": ..., "baseline": ..., more splits}."""
+    analysis.png, and the test predictions. `train`: predictions for the training sets, or None. Returns the scores
+    {"dev": ..., "baseline": ..., more splits}."""
     tasks, folder = model.tasks, Path(folder)
     analyses = {name: analysis.analyse(tasks[name], data[name]["dev"].examples, dev[name]) for name in tasks}
     write_json(folder / "analysis.json", analyses)
@@ -73,8 +74,8 @@ def write_results(folder, model, data, dev, options):
     for split in () if options.skip_test else ("test", "test_mismatched"):
         write_predictions(folder, tasks, data, split, predict_all(model, data, split), options)
     zip_submission(folder)
-    for split in ("dev_mismatched", *(["train"] if options.eval_train else [])):
-        if predictions := predict_all(model, data, split):
+    for split, predictions in (("dev_mismatched", predict_all(model, data, "dev_mismatched")), ("train", train)):
+        if predictions:
             found[split] = scores_of(tasks, data, split, predictions)
     found |= evaluation.glue_average(scores, found.get("dev_mismatched", {}))
     if options.label_scheme:

@@ -40,7 +40,7 @@ def tasks_of(options):
 def read_data(options, tokenizer, training=True):
     """Read and encode every file the run needs: {task: {split: Split}}, and sentences on where and what they are.
     Without `training` the training sets are left out."""
-    _check_classes(options)
+    _check_kinds(options)
     data, reasons, notes = {}, {}, []
     for name, task in tasks_of(options).items():
         data[name] = {}
@@ -67,8 +67,10 @@ def read_data(options, tokenizer, training=True):
     return data, [why for why in reasons if why] + notes
 
 
-def _check_classes(options):
-    """TSA and UDA go by the probabilities of classes."""
+def _check_kinds(options):
+    """What flags need of the tasks: --pairs a task on pairs, TSA and UDA the probabilities of classes."""
+    if "pairs" in options.given and not any(task.is_pair for task in tasks_of(options).values()):
+        raise UserError(f"--pairs is of no use in a run with --tasks {','.join(options.tasks)}: no task reads pairs")
     for name, task in tasks_of(options).items():
         flag = "tsa" if options.tsa and name in options.tasks else "uda" if name in options.uda else None
         if flag and task.kind == "regression" and options.sts_head not in ("classification", "ordinal6"):

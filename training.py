@@ -87,6 +87,7 @@ class Trainer:
         self.progress = Progress()
         self.best_dev = None  # {task: Predictions} of the best epoch, if this process has seen it
         self.record = LossRecord(self.device)
+        self.once_seconds = 0.0  # of train_seconds, what was spent before the first step
         self.stop_requested = False
 
     def steps_of(self, epoch):
@@ -120,6 +121,7 @@ class Trainer:
 
     def _train_epoch(self):
         options, progress = self.options, self.progress
+        self._embed_once()
         self.model.train()
         if self.teacher:
             self.teacher.model.train(options.teacher_mode == "train")
@@ -141,6 +143,16 @@ class Trainer:
                     self.save_state()
                     last_saved = time.monotonic()
         self._look()
+
+    def _embed_once(self):
+        """On a frozen trunk: all that its heads will learn from, before the first step and its clock."""
+        started = time.monotonic()
+        for name, splits in self.data.items() if self.frozen else ():
+            for split in splits.keys() & {"train", "unlabelled", "augmented"}:
+                self.objective.frozen_embeddings(name, split)
+        spent = time.monotonic() - started
+        self.once_seconds += spent
+        self.progress.train_seconds += spent
 
     def _train_step(self, step):
         """One update. `step` is a list of (task, index of its batch)."""
@@ -253,15 +265,16 @@ class Trainer:
             self._stop()
 
     def _score_dev(self, model):
-        predictions = self._predict_dev(model)
+        predictions = self._predict(model, "dev")
         return predictions, results.scores_of(model.tasks, self.data, "dev", predictions)
 
-    def _predict_dev(self, model):
+    def _predict(self, model, split):
         if not self.frozen:
-            return results.predict_all(model, self.data, "dev")
+            return results.predict_all(model, self.data, split)
         return {
-            name: evaluation.read_out(model, name, self.objective.frozen_embeddings(name, "dev"))
+            name: evaluation.read_out(model, name, self.objective.frozen_embeddings(name, split))
             for name in model.tasks
+            if split in self.data[name]
         }
 
     def _score_teacher(self):
@@ -275,12 +288,13 @@ class Trainer:
         progress = self.progress
         save_weights(self.model, self.folder / "last.safetensors")
         load_weights(self.model, self.folder / "model.safetensors")
-        best = self.best_dev or self._predict_dev(self.model)
+        best = self.best_dev or self._predict(self.model, "dev")
+        train = self._predict(self.model, "train") if self.options.eval_train else None
         return {
             "selection_score": progress.best,
             "best_epoch": progress.best_epoch,
             "epochs": progress.epoch,
-            **results.write_results(self.folder, self.model, self.data, best, self.options),
+            **results.write_results(self.folder, self.model, self.data, best, self.options, train),
             **({"teacher": progress.best_teacher} if self.teacher else {}),
             "updates": progress.update,
             "tokens": progress.tokens,

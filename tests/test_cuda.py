@@ -9,7 +9,22 @@ pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(),
 GPU = ("--option", "finetune", "--use_gpu", "--lr", "1e-3")
 
 
-@pytest.mark.parametrize("more", [(), ("--attention", "fused"), ("--clip", "1"), ("--precision", "fp32")])
+@pytest.mark.parametrize(
+    "more",
+    [
+        (),
+        ("--attention", "fused"),
+        ("--clip", "1"),
+        ("--precision", "fp32"),
+        ("--pairs", "dot_attention", "--pooling", "mean"),
+        ("--pairs", "concat", "--sts_head", "cosine", "--sst_head", "coral"),
+        ("--sts_head", "classification", "--schedule", "sequential"),
+        ("--pcgrad",),
+        ("--smart", "1", "--r_drop", "1"),
+        ("--option", "pretrain"),
+    ],
+    ids=" ".join,
+)
 def test_a_step_never_waits_for_the_device(trainer_of, more):
     trainer = trainer_of(*GPU, *more)
     trainer.model.train()

@@ -83,10 +83,12 @@ def test_a_pair_goes_to_every_head_of_pairs(build, ask, says):
     ]
 
 
-def test_a_score_told_in_classes_is_still_a_score(build, ask, says):
-    says["sts"] = (2.8, np.full(26, 1 / 26))
+def test_a_score_told_in_classes_is_a_score_with_the_likeliest_of_them(build, ask, says):
+    probabilities = np.full(26, 0.01)
+    probabilities[[14, 15, 2]] = 0.4, 0.3, 0.07
+    says["sts"] = (2.8, probabilities)
     (text,) = ask(build("sts", sts_head="classification"), [PAIR])
-    assert text.splitlines()[1] == "    sts  2.80 (from 0 to 5)"
+    assert text.splitlines()[1] == "    sts  2.80 (from 0 to 5: 2.8 0.40, 3.0 0.30, 0.4 0.07)"
 
 
 def test_of_more_than_five_classes_the_first_three_are_printed(build, ask, says):

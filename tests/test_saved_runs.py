@@ -125,6 +125,13 @@ def test_evaluate_on_other_data_into_another_folder(saved, tmp_path):
     assert len(predictions.splitlines()) == 1 + 4
 
 
+def test_evaluate_overwrites_no_run(saved, heads_first):
+    before = contents(heads_first)
+    for folder in (saved, heads_first):
+        assert "scores would be lost" in tiny.script("--evaluate", saved, "--run_dir", folder).error
+    assert contents(heads_first) == before
+
+
 def test_evaluate_needs_and_changes_nothing_outside(run, tiny_model, tmp_path):
     """Neither the run that this one began with, nor its prediction files, which belong to the run itself."""
     first, _ = run("--model", tiny_model, "--option", "pretrain", "--epochs", 1)

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 import evaluation
 import flags
 import heads
+from files import UserError
 from objective import Batch
 
 pytestmark = pytest.mark.filterwarnings("ignore:a constant prediction")  # of so few examples
@@ -212,6 +213,11 @@ def test_sst_head(run_of, still_model):
     assert values.tolist() == (logits > 0).sum(dim=1).tolist()
 
 
+def test_pairs_without_a_task_on_pairs_are_refused(trainer_of):
+    with pytest.raises(UserError, match="--pairs is of no use in a run with --tasks cfimdb: no task reads pairs"):
+        trainer_of("--tasks", "cfimdb", "--pairs", "concat")
+
+
 # -------------------------------------------------------------------------------------------- regularizers, gradients
 
 
@@ -358,6 +364,7 @@ def test_eval_train(trainer_of):
         ("--task_order sst,sst", "names a task twice"),
         ("--pairs arc1", "invalid choice: 'arc1'"),
         ("--init RUN --model minilm", "--init brings its run's model: leave --model out"),
+        ("--skip_test --sts_test_out FILE", "--sts_test_out is of no use with --skip_test"),
         ("--input FILE", "give --predict RUN too"),
         ("--evaluate RUN --epochs 3", "--epochs is of no use with --evaluate"),
         ("--evaluate RUN --predict RUN", "--predict is of no use with --evaluate"),
