@@ -15,20 +15,21 @@ def project(gradients, generator=None):
 
         if g_i . g_j < 0:    g_i <- g_i - (g_i . g_j) / |g_j|^2 g_j    with the g_j that came in, unprojected
 
-    which leaves g_i at a right angle to g_j. Without a conflict this is the plain sum. The order is drawn from
-    `generator`, by default torch's global one on the CPU, which a checkpoint saves.
+    which leaves g_i at a right angle to g_j. Without a conflict this is the plain sum. Every g_i stays a combination
+    of the gradients that came in, so only its T weights change: the P numbers are read twice, not for each pair.
+    The order is drawn from `generator`, by default torch's global one on the CPU, which a checkpoint saves.
     """
     smallest = torch.finfo(gradients.dtype).tiny
-    total = torch.zeros_like(gradients[0])
+    products = gradients @ gradients.T  # [T, T]: all that the projections need to know of the P numbers
+    weights = torch.eye(len(gradients), dtype=gradients.dtype, device=gradients.device)  # row i: g_i out of all g_j
     for i in range(len(gradients)):
-        g = gradients[i].clone()
         for j in torch.randperm(len(gradients), generator=generator).tolist():
             if j != i:
-                other = gradients[j]
-                against = torch.dot(g, other).clamp(max=0)  # 0 where they agree; an `if` would wait for the GPU
-                g -= against / torch.dot(other, other).clamp_min(smallest) * other  # a zero gradient divides nothing
-        total += g
-    return total
+                against = torch.dot(weights[i], products[j]).clamp(
+                    max=0
+                )  # 0 if they agree; an `if` would wait for a GPU
+                weights[i, j] -= against / products[j, j].clamp_min(smallest)  # a zero gradient divides nothing
+    return weights.sum(dim=0) @ gradients
 
 
 def backward(losses, parameters):
