@@ -57,7 +57,7 @@ from runs import (
 )
 from shared_head import SharedHead
 from tokenization import Sequences, copy_tokenizer
-from training import Stopped, Trainer
+from training import Stopped, Trainer, carry_out
 
 
 class MultitaskBERT(CoursePredictions, nn.Module):
@@ -341,14 +341,4 @@ def tensorboard_writer():
 
 if __name__ == "__main__":
     keep_freed_memory()
-    try:
-        JOB = evaluate if OPTIONS.evaluate else predict if OPTIONS.predict else run
-        JOB(OPTIONS)
-    except Stopped as stop:
-        print(stop)
-        sys.exit(130)
-    except KeyboardInterrupt:
-        print("interrupted: nothing was saved since the last checkpoint", file=sys.stderr)
-        sys.exit(130)
-    except (UserError, OSError) as error:
-        sys.exit(complain(error))
+    sys.exit(carry_out(evaluate if OPTIONS.evaluate else predict if OPTIONS.predict else run, OPTIONS))

@@ -8,6 +8,7 @@ inside a block.
     B sequences    N real tokens in all    b sequences of a block    n real tokens of a block    t its longest
 """
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,10 +57,13 @@ class Packing:
         first = np.empty_like(starts)
         first[self.order] = starts
         self.first = to_device(first, device)
-        self.sequence = np.repeat(self.order, sorted_lengths)
         self.device, self._sorted_lengths = device, sorted_lengths
         limit = BLOCK_SCORES[torch.device(device).type]
         self.blocks = [_block(sorted_lengths, starts, i, j, device) for i, j in _runs(sorted_lengths, limit)]
+
+    @functools.cached_property
+    def sequence(self):
+        return np.repeat(self.order, self._sorted_lengths)
 
     def mean(self, hidden):
         """[N, H] packed -> [B, H]: the mean over each sequence's tokens, in the caller's order."""

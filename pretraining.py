@@ -119,7 +119,7 @@ from runs import Split, changed_data, describe_run, fit_to_checkpoint, open_fold
 from schedules import Batches
 from text_rows import read_rows
 from tokenization import copy_tokenizer
-from training import Progress, Stopped, Trainer
+from training import Progress, Stopped, Trainer, carry_out
 
 HELD_OUT = 0.02  # share of the texts; which ones is drawn by SUBSET_SEED, whatever the run's own seed
 SCORED = 64  # held-out texts scored together
@@ -351,13 +351,4 @@ def pretrain(options):
 
 if __name__ == "__main__":
     keep_freed_memory()
-    try:
-        pretrain(OPTIONS)
-    except Stopped as stop:
-        print(stop)
-        sys.exit(130)
-    except KeyboardInterrupt:
-        print("interrupted: nothing was saved since the last checkpoint", file=sys.stderr)
-        sys.exit(130)
-    except (UserError, OSError) as error:
-        sys.exit(complain(error))
+    sys.exit(carry_out(pretrain, OPTIONS))

@@ -49,7 +49,7 @@ def merging_of(scheme, tasks):
     used = {name for labels in table.values() for names in labels.values() for name in names}
     merging = labeling.Merging(tuple(name for name in known.classes if name in used), table)
     for name in sorted(tasks.keys() - table.keys()):
-        merging = merging.plus(name, {label: (f"{name} {label}",) for label in tasks[name].labels})
+        merging = merging.plus(name, labeling.unmerged({name: tasks[name].labels}).tasks[name])
     return merging
 
 

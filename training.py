@@ -9,6 +9,7 @@ import contextlib
 import json
 import math
 import signal
+import sys
 import time
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -21,7 +22,7 @@ import evaluation
 import gradient_surgery
 import plan
 import results
-from files import UserError, write_text, written_whole
+from files import UserError, complain, write_text, written_whole
 from loss_record import LossRecord
 from objective import Batch, Objective
 from optimizer import AdamW, learning_rate_factor, parameter_groups, set_learning_rate
@@ -36,6 +37,21 @@ class Stopped(Exception):
     def __init__(self, message, folder):
         super().__init__(message)
         self.folder = folder
+
+
+def carry_out(job, options):
+    """Do a command's work, `job(options)`. Returns the exit code: 0 all well, 2 a mistake of the user's, 130 stopped."""
+    try:
+        job(options)
+    except Stopped as stop:
+        print(stop)
+        return 130
+    except KeyboardInterrupt:
+        print("interrupted: nothing was saved since the last checkpoint", file=sys.stderr)
+        return 130
+    except (UserError, OSError) as error:
+        return complain(error)
+    return 0
 
 
 @dataclass
