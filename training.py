@@ -40,7 +40,7 @@ class Stopped(Exception):
 
 
 def carry_out(job, options):
-    """Do a command's work, `job(options)`. Returns the exit code: 0 all well, 2 a mistake of the user's, 130 stopped."""
+    """Do a command's work, job(options). Returns its exit code: 0 all well, 2 a mistake of the user's, 130 stopped."""
     try:
         job(options)
     except Stopped as stop:
