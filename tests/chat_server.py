@@ -43,7 +43,11 @@ class ChatServer:
         self.url = ""
 
     def treat(self, handler):
-        body = json.loads(handler.rfile.read(int(handler.headers["Content-Length"])))
+        length = int(handler.headers["Content-Length"])
+        content = handler.rfile.read(length)
+        if len(content) < length:
+            raise ConnectionError("the client was killed within its request")
+        body = json.loads(content)
         prompt = body["messages"][0]["content"]
         row = (ROW.findall(prompt) or [None])[-1]
         with self.lock:
