@@ -1,7 +1,7 @@
 r"""Other words for the same text: augmented copies of a file's texts, keyed by id, for consistency training.
 
     python augmentation.py --method tfidf --in data/cs224n/ids-sst-train.csv --task sst --out sst-tfidf.tsv
-    python augmentation.py --method eda --in data/unlabelled/quora.tsv --out quora-eda.tsv
+    python augmentation.py --method mlm --model runs/in-domain/bert --in data/unlabelled/quora.tsv --out quora-mlm.tsv
     python augmentation.py --method back_translation --base_url http://localhost:8000/v1 --model llama-3-8b-instruct \
         --in data/unlabelled/sts.tsv --out sts-back.tsv
 
@@ -10,6 +10,7 @@ depends on the seed and its id (for tfidf also on the words of the whole file), 
 that was stopped goes on where it was: its rows are kept in OUT.<digest>.partial.
 
 tfidf, eda                                          words replaced, deleted and swapped, offline: word_changes.py
+mlm                                                 words filled in by a masked language model, offline: word_filling.py
 back_translation, sentence_completion, random_mask  by prompting a chat model: prompting.py
 """
 
@@ -32,25 +33,38 @@ from prompting import PROMPTS, Filter, Journal, make_copies, read_prompts
 from text_rows import generator, read_rows
 from word_changes import Eda, TfIdf
 
-# Those that need nobody else. Each: (all texts of the file, p) -> function (text, RandomState) -> text; `default` is
-# its p.
-METHODS = {"tfidf": TfIdf, "eda": Eda}
-FLAGS_OF_METHODS = {"method", "source", "out", "task", "seed", "p"}  # the others are of PROMPTS, which lack p
+METHODS = {"tfidf": TfIdf.default, "eda": Eda.default, "mlm": 0.15}  # that need nobody else -> their p
+OF_ALL = {"method", "source", "out", "task", "seed"}
+FLAGS_OF = {"tfidf": {"p"}, "eda": {"p"}, "mlm": {"p", "model"}}  # besides; PROMPTS have all but p
 SYNC_EVERY = 1000  # rows; what a power failure may lose
 
 
-def augment(rows, out, method, seed=0, p=None, source=""):
+def change_of(method, texts, p, model=None):
+    """The function (text, RandomState) -> text that one of METHODS is on a file with these texts, and what it says of
+    itself first. model: mlm's checkpoint."""
+    if method != "mlm":
+        return {"tfidf": TfIdf, "eda": Eda}[method](texts, p), ""
+    from word_filling import FillMask  # torch takes a second, which the others do not need
+
+    change = FillMask(texts, p, model)
+    number, measured_on = change.held_out_perplexity(texts)
+    return change, f"{change.found.name}: perplexity {number:.2f} on {measured_on}"
+
+
+def augment(rows, out, method, seed=0, p=None, source="", model=None):
     """Write the augmented copies of `rows` (Rows) to the file `out`; returns (rows equal to their input, rows that an
     earlier call had done already).
 
     Rows are appended to a partial file, which takes the place of `out` at the end. Its name has a digest of method,
-    seed, p and `source` (whatever else decides the result, such as the input's digest), so that only rows made in the
-    same way are gone on from. Raises UserError where `out` is something else than an ordinary file.
+    seed, p, model and `source` (whatever else decides the result, such as the input's digest), so that only rows made
+    in the same way are gone on from. Raises UserError where `out` is something else than an ordinary file.
     """
     out = Path(out)
-    p = METHODS[method].default if p is None else p
-    partial = _partial(out, [method, seed, p, source])
-    change = METHODS[method](list(chain.from_iterable(rows.texts.values())), p)
+    p = METHODS[method] if p is None else p
+    change, said = change_of(method, list(chain.from_iterable(rows.texts.values())), p, model)
+    if said:
+        print(said)
+    partial = _partial(out, [method, seed, p, source, *([sha256(change.found.weights)] if model else [])])
 
     with open(partial, "a+b", buffering=0) as f:  # unbuffered, so that a kill loses no more than the row being made
         done = _done(f)
@@ -129,8 +143,9 @@ def build_parser():
     add("--out", metavar="FILE", required=True, help="where to write the changed texts (tsv)")
     add("--task", help="the file has this task's form (default: by its header; jsonl: id and text)")
     add("--seed", type=flag_types.seed, default=0, help="of the random numbers (default: 0)")
-    defaults = ", ".join(f"{name} {method.default:g}" for name, method in METHODS.items())
+    defaults = ", ".join(f"{name} {p:g}" for name, p in METHODS.items())
     add("--p", type=flag_types.factor, help=f"share of words to change (default: {defaults})")
+    add("--model", metavar="NAME", help="mlm: a checkpoint with its head, as RUN/bert; else the endpoint's name for it")
     add_chat_flags(parser.add_argument_group(f"a chat model's methods ({', '.join(PROMPTS)})"))
     return parser
 
@@ -139,7 +154,6 @@ def add_chat_flags(group):
     add = group.add_argument
     count = flag_types.positive(int)
     add("--base_url", metavar="URL", help="an OpenAI-compatible endpoint, as http://localhost:8000/v1")
-    add("--model", metavar="NAME", help="the endpoint's name for the model")
     add("--api_key_env", metavar="NAME", help="the environment variable with the key (default: no key is sent)")
     add("--temperature", type=flag_types.not_negative(float), default=0.5, metavar="X", help="default: %(default)s")
     add("--max_tokens", type=count, metavar="N", help="longest answer in tokens (default: the endpoint's own)")
@@ -182,12 +196,14 @@ def json_object(text):
 
 def check(parser, options):
     """Raises UserError for a flag that the method does not know, and where one that it needs is missing."""
-    prompted = options.method in PROMPTS
-    for name in {"p"} if prompted else vars(options).keys() - FLAGS_OF_METHODS:
+    method, every = options.method, vars(options).keys()
+    for name in sorted(every - OF_ALL - FLAGS_OF.get(method, every - {"p"})):
         if getattr(options, name) != parser.get_default(name):
-            raise UserError(f"--{name} has no meaning with --method {options.method}")
-    if prompted and not (options.base_url and options.model):
-        raise UserError(f"--method {options.method} asks a chat model: say which with --base_url and --model")
+            raise UserError(f"--{name} has no meaning with --method {method}")
+    if method in PROMPTS and not (options.base_url and options.model):
+        raise UserError(f"--method {method} asks a chat model: say which with --base_url and --model")
+    if method == "mlm" and not options.model:
+        raise UserError("--method mlm fills words in with a masked-LM head: say which with --model, as RUN/bert")
 
 
 def main(argv=None):
@@ -213,7 +229,7 @@ def main(argv=None):
 
 def changed(options, rows, source):
     """The command's work for a method of METHODS; returns the exit code."""
-    same, resumed = augment(rows, options.out, options.method, options.seed, options.p, source)
+    same, resumed = augment(rows, options.out, options.method, options.seed, options.p, source, options.model)
     total = len(rows.texts)
     before = f", {resumed:,} of them by a command that was stopped" if resumed else ""
     print(f"{options.out}: {total:,} rows{before}; {same:,} ({same / total:.1%}) equal to their input")

@@ -194,6 +194,7 @@ def build_parser():
     sub.add_argument("--glue_dir", metavar="DIR", help="as in multitask_classifier.py")
     sub.add_argument("--imdb_dir", metavar="DIR", help="as in multitask_classifier.py")
     sub.add_argument("--unlabelled_dir", metavar="DIR", help="text without labels (default: data/unlabelled)")
+    sub.add_argument("--masked_lm", metavar="DIR", help="RUN/bert of pretraining.py, for rows that start from one")
     sub.add_argument("--use_gpu", action="store_true", help="train on the CUDA device")
     sub.add_argument("--keep_weights", action="store_true", help="leave the weights in the run folders")
 
@@ -250,6 +251,7 @@ def run_command(arguments):
         "data_dir": str(data_folder(arguments.data_dir)[0].resolve()),
         "glue_dir": str(data_folder(arguments.glue_dir, "glue", "sample/glue")[0].resolve()),
         **text_folders(arguments),
+        **({"masked_lm": str(Path(arguments.masked_lm).resolve())} if arguments.masked_lm else {}),
         **({"use_gpu": True} if arguments.use_gpu else {}),
         **({} if any(path.startswith("test.") for path in table.columns.values()) else {"skip_test": True}),
     }

@@ -279,6 +279,13 @@ def _add_data(group):
         help="keep the labels of N training rows of each class (of STS: of its 26 scores), drawn by --seed; the rest "
         "is text without labels",
     )
+    add(
+        "--train_on_augmented",
+        type=types.per_task(str),
+        default={},
+        metavar="T=FILE,...",
+        help="train on changed texts (augmentation.py writes them) instead of a task's own, with the labels of these",
+    )
     for flag in INPUTS:
         prefix, split = flag.split("_")
         add(f"--{flag}", metavar="FILE", help=f"{COURSE_NAMES[prefix]}: the {split} file (default: in --data_dir)")

@@ -27,7 +27,7 @@ PATHS = ("run_dir", "model", "init", "plain_dir", *FOLDERS)  # flags that a resu
 # Flags that say on what machine and where. A result from a GPU stands on every other machine; model and data are
 # compared by their content, a start by its result.
 MACHINE = {"use_gpu", "precision", "compile"}
-NOT_OF_THE_SCRIPT = {"unlabelled_dir"}  # it stands in the names of files only
+NOT_OF_THE_SCRIPT = {"unlabelled_dir", text_files.MASKED_LM}  # they stand in the names of files only
 NOT_COMPARED = {*command_line.NOT_SAVED, *command_line.MAY_CHANGE, *MACHINE, *PATHS}
 
 # ---------------------------------------------------------------------------------------------------------- flags
@@ -45,8 +45,9 @@ def on_this_machine(text, flags):
 
 
 def placed(flags):
-    """{flag: value} with the files of text that rows name as this machine has them."""
-    return flags | {name: on_this_machine(flags[name], flags) for name in text_files.FLAGS if name in flags}
+    """{flag: value} with the files and the checkpoint that rows name as this machine has them."""
+    names = [name for name in (*text_files.FLAGS, "model") if flags.get(name)]
+    return flags | {name: on_this_machine(flags[name], flags) for name in names}
 
 
 def resolve(flags):
@@ -177,7 +178,8 @@ def load(path):
 def write_result(job, flags):
     """Write the result of the run in job.folder, which was made with `flags`."""
     named = resolve(flags)
-    copies = {on_this_machine(name, flags): name for name in named["uda"].values()}
+    files = [name for flag in text_files.FLAGS for name in named[flag].values() if text_files.COPIES.fullmatch(name)]
+    copies = {on_this_machine(name, flags): name for name in files}
     config = load(job.folder / "config.json")
     tried = (load(job.folder / grid.RECORD) or {}).get("attempts", {})
     used = set()
@@ -185,8 +187,11 @@ def write_result(job, flags):
         for name, split in splits.items():
             file = split["file"]
             split["sha256"] = content(file)
-            split["file"], folder = (copies[file], None) if file in copies else _relative(file, flags)
-            if name not in ("unlabelled", "augmented"):  # these stand in the flags
+            if file in copies:
+                split["file"] = copies[file]
+                continue
+            split["file"], folder = _relative(file, flags)
+            if name != "unlabelled":  # that stands in the flags
                 used |= {folder}
     start = job.start and load(job.start.result)
     model = start["model"] if start else config["model"]  # the checkpoint that the first run began with
@@ -208,9 +213,16 @@ def write_result(job, flags):
         **_outcome(job.folder),
         **({"attempts": {rate: _outcome(job.folder / f"lr-{rate}") for rate in tried}} if tried else {}),
         **({"start": fingerprint(start)} if start else {}),
+        **({text_files.MASKED_LM: _pretraining(flags)} if text_files.needs_masked_lm(flags) else {}),
     }
     job.result.parent.mkdir(parents=True, exist_ok=True)
     write_json(job.result, result)
+
+
+def _pretraining(flags):
+    """What the run of pretraining.py came to whose checkpoint a row needed."""
+    folder = Path(flags[text_files.MASKED_LM])
+    return {"sha256": checkpoint(str(folder))[1], "scores": load(folder.parent / "scores.json")}
 
 
 def _outcome(folder):
@@ -276,7 +288,7 @@ def why_stale(job, saved, extra):
         return changed
     if saved["flags"].get("skip_test") and not flags.get("skip_test"):
         return "it made no test predictions"
-    name, digest = checkpoint(flags["model"])
+    name, digest = checkpoint(placed(flags)["model"])
     if saved["model"]["sha256"] != digest:
         return f"the model was {saved['model']['name']}, now {name}"
     for split in (split for splits in saved["data"].values() for split in splits.values()):
@@ -310,9 +322,9 @@ def can_continue(job, flags):
     """Whether job.folder holds a run of these very flags and this model (for a row that starts from another's weights,
     those: when that one runs, what followed it goes)."""
     config = load(job.folder / "config.json") or load(job.folder / grid.RECORD)  # a half-done grid has only the latter
+    flags = placed(flags)
     if config is None or (job.start is None and config["model"]["sha256"] != checkpoint(flags["model"])[1]):
         return False
-    flags = placed(flags)
     now = resolve(flags)
     return changed_flags(config, flags) is None and all(config["flags"][name] == now[name] for name in MACHINE)
 

@@ -19,7 +19,7 @@ PAPER_TASKS = ("rte", "qqp", "mnli", "sst2")  # of the pseudo-label paper
 NOT_WITH_SCHEMES = (
     *("pairs", "schedule", "step", "task_order", "balanced_sample", "init", "eval_train"),
     *("pcgrad", "smart", "smart_radius", "r_drop", "tsa", "uda", "unlabeled", "mean_teacher", "labels_per_class"),
-    *("sts_head", "sts_cosine", "sts_predict", "sst_head"),
+    *("train_on_augmented", "sts_head", "sts_cosine", "sts_predict", "sst_head"),
 )
 BY_LONGEST = ("simultaneous", "sequential", "mtdnn_upsample")  # schedules whose length may be set
 OF_UDA = ("uda_weight", "uda_temperature", "uda_threshold", "uda_mean")
@@ -95,7 +95,7 @@ def _check_tasks(options):
     """Refuse a flag about a task that the run does not train or score."""
     scored, trained = scored_tasks(options), ",".join(options.tasks)
     for flag, tasks in (
-        *((flag, options.tasks) for flag in ("limit", "batch_size", "uda", "unlabeled")),
+        *((flag, options.tasks) for flag in ("limit", "batch_size", "uda", "unlabeled", "train_on_augmented")),
         ("dev_limit", scored),
     ):
         value = getattr(options, flag)

@@ -15,8 +15,6 @@ Settled here, where the source is silent, or would spoil the trunk that it begin
 - The learning rate is 5e-5 (Kalicki: 1e-3), linear with a warm-up over a tenth of the updates.
 - Each sentence, of pairs too, is a sequence of its own; one that comes twice (by its tokens) counts once, so that no
   held-out text is among those trained on. The result is the last epoch, where the learning rate has come down.
-
-Shapes: N real tokens of a batch, M of them chosen to be predicted, H hidden size, V vocabulary.
 """
 
 import argparse
@@ -98,7 +96,6 @@ if __name__ == "__main__":
 
 import json
 import math
-from dataclasses import replace
 from itertools import chain, pairwise
 
 import numpy as np
@@ -111,10 +108,10 @@ from files import write_json, write_text
 from hub import resolve
 from inference import read_lines
 from loss_record import LossRecord
+from masking import exam_of, masked_batch, perplexity
 from memory import keep_freed_memory
 from objective import Loss
 from optimizer import AdamW, parameter_groups
-from packing import pack, to_device
 from runs import Split, changed_data, describe_run, fit_to_checkpoint, open_folder
 from schedules import Batches
 from text_rows import read_rows
@@ -122,7 +119,6 @@ from tokenization import copy_tokenizer
 from training import Progress, Stopped, Trainer, carry_out
 
 HELD_OUT = 0.02  # share of the texts; which ones is drawn by SUBSET_SEED, whatever the run's own seed
-SCORED = 64  # held-out texts scored together
 TEXT = "text"  # what the one "task" is called
 
 
@@ -178,42 +174,6 @@ def hold_out(sequences):
     return sequences.take(np.sort(order[held_out:])), sequences.take(np.sort(order[:held_out]))
 
 
-def mask_tokens(ids, tokenizer, random):
-    """Hide tokens to be predicted (Devlin et al. 2019, section 3.1 and appendix A.1).
-
-    Each token that is not special is chosen with probability 0.15; of the chosen, 80 % become [MASK], 10 % a random
-    token of the vocabulary, and 10 % stay, because there is no [MASK] in fine-tuning.
-    ids int [N] -> (ids with the chosen hidden [N], places of the chosen [M], ascending). random: a numpy Generator.
-    """
-    special = np.isin(ids, (tokenizer.cls, tokenizer.sep, tokenizer.pad, tokenizer.mask))  # [N]
-    chosen = np.flatnonzero((random.random(len(ids)) < 0.15) & ~special)  # [M]
-    # Numbers of their own: those that chose these places are all below 0.15, which would make every one a [MASK].
-    fate = random.random(len(chosen))  # [M]
-    hidden, swapped = ids.copy(), chosen[fate >= 0.9]
-    hidden[chosen[fate < 0.8]] = tokenizer.mask
-    hidden[swapped] = random.integers(tokenizer.vocab_size, size=len(swapped))
-    return hidden, chosen
-
-
-def masked_batch(sequences, rows, tokenizer, random, device):
-    """(PackedTokens of these rows, masked; places of the chosen among them [M]; what stood there [M])."""
-    rows = rows[np.argsort(sequences.lengths[rows], kind="stable")]  # as `pack` will order them: it keeps the places
-    batch = sequences.take(rows)
-    hidden, chosen = mask_tokens(batch.ids, tokenizer, random)
-    labels = batch.ids[chosen].astype(np.int64)
-    return pack(replace(batch, ids=hidden), device), to_device(chosen, device), to_device(labels, device)
-
-
-def exam_of(sequences, tokenizer, device):
-    """The held-out text as batches whose masks are the same in every run. UserError where no token is chosen."""
-    random, order = np.random.default_rng(SUBSET_SEED), np.argsort(sequences.lengths, kind="stable")
-    parts = (order[start : start + SCORED] for start in range(0, len(order), SCORED))
-    exam = [masked_batch(sequences, rows, tokenizer, random, device) for rows in parts]
-    if not any(len(labels) for _, _, labels in exam):
-        raise UserError(f"the held-out text ({len(order)} of all) is too short to hide a token in: give more text")
-    return exam
-
-
 class Pretraining(Trainer):
     """A run whose updates, checkpoints and stopping are Trainer's, and whose loss is the masked LM's: `model`
     (BertForMaskedLM) learns from `sequences`, less what is held out; the files are kept in `folder`."""
@@ -246,12 +206,10 @@ class Pretraining(Trainer):
         losses = self._losses(*masked)
         return Loss({TEXT: losses.sum() / max(len(losses), 1)}, {}, len(masked[0].ids))
 
-    @torch.no_grad()
     def perplexity(self):
-        """exp of the mean cross-entropy over the chosen tokens of the held-out text."""
+        """That of the held-out text."""
         self.model.eval()
-        losses = torch.cat([self._losses(*batch) for batch in self.exam])
-        return losses.double().mean().exp().item()
+        return perplexity(self._losses, self.exam)
 
     def fit(self):
         """Train to the end, from wherever `progress` stands. Raises Stopped after SIGINT or SIGTERM."""

@@ -58,7 +58,7 @@ def read_data(options, tokenizer, training=True):
                 examples = subset(examples, limit)
             parts = {split: examples}
             if split == "train":
-                parts, more = _without_labels(options, task, examples)
+                parts, more = _parts_of_training(options, task, examples)
                 notes += more
             for part, examples in parts.items():
                 sequences = tokenizer.encode(examples.texts, options.max_length, fused=options.pairs == "fused")
@@ -77,11 +77,16 @@ def _check_kinds(options):
             raise UserError(f"--{flag} needs classes, but {name} has a regression head: add --sts_head classification")
 
 
-def _without_labels(options, task, train):
-    """({split: Examples} of what the training set and the files of --unlabeled and --uda come to, notes)"""
+def _parts_of_training(options, task, train):
+    """({split: Examples} of what the training set and the files of --unlabeled, --uda and --train_on_augmented come
+    to, notes)"""
     rest, notes, name = replace(train, labels=None), [], task.name
     if options.labels_per_class:
         train, rest = split_labels(train, options.labels_per_class, options.seed)
+    if name in options.train_on_augmented:
+        path = Path(options.train_on_augmented[name])
+        _, train, said = read_copies(task, path, train, "train_on_augmented", "labelled")
+        notes.append(f"{name}, trained on the copies alone: {said}")
     parts = {"train": train}
     if name in options.unlabeled:
         rest, skipped = read_unlabelled(task, Path(options.unlabeled[name]))

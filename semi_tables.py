@@ -2,6 +2,7 @@
 
 few-*          a few labels a class and fresh text without labels, which Yan names as what was missing (section 4.6.3)
 yan2, yan-f2, yan3     the figures of Yan's sections 4.6 and 4.7, with the training text as the unlabelled one
+yan-a2         Yan's Table A2: changed copies of the training text alone, with the labels of their originals
 qin-teacher, qin2-teacher     the mean-teacher rows of Qin and Tran's Tables 1 and 2 and Figure 5
 
 Files of text have names that hold everywhere (text_files.py); NAME-cpu is the table of NAME on a few thousand examples.
@@ -207,6 +208,45 @@ YAN3 = Table(
     ),
 )
 
+AUGMENTED = {"back_translation": (0.510, 0.826, 0.802, 0.746), "random_mask": (0.470, 0.781, 0.723, 0.704)}
+AUGMENTED |= {"sentence_completion": (0.411, 0.728, 0.630, 0.651)}
+OFFLINE = {
+    "tfidf": "TF-IDF word replacement",
+    "eda": "random deletion and swap",
+    "mlm": "words filled in by a masked LM",
+}
+YAN_A2 = Table(
+    name="yan-a2",
+    title="Changed copies in place of the training text",
+    source="Yan, Table A2",
+    columns=YAN_COLUMNS,
+    flags={**YAN, "limit": "quora=14057"},
+    rows=(
+        Row(
+            "original",
+            "The text itself",
+            {},
+            paper=figures(YAN_COLUMNS, 0.501, 0.829, 0.852, 0.752),
+            note="the paper's Table 1",
+        ),
+        *(
+            Row(method, title, {"train_on_augmented": copies(method, TRAINING_TEXT)}, base="original")
+            for method, title in OFFLINE.items()
+        ),
+        *(
+            Row(
+                method,
+                CHAT[method][0],
+                {"train_on_augmented": copies(method, TRAINING_TEXT)},
+                base="original",
+                paper=figures(YAN_COLUMNS, *values),
+                note=CHAT_NOTE,
+            )
+            for method, values in AUGMENTED.items()
+        ),
+    ),
+)
+
 
 def yan_on_cpu(table):
     """The table's twin NAME-cpu: 6,040 rows of each task, 2 epochs."""
@@ -300,7 +340,8 @@ QIN2_TEACHER = Table(
 EIGHT = {name: {"epochs": 8} for name in ("specialised", "teacher-kl", "teacher-mse")}  # as qin1-cpu
 SEMI_TABLES = (
     *(FEW_SST, FEW_QUORA, FEW_STS, FEW_IMDB),
-    *(YAN2, YAN_F2, YAN3, QIN_TEACHER, QIN2_TEACHER),
+    *(YAN2, YAN_F2, YAN3, YAN_A2, QIN_TEACHER, QIN2_TEACHER),
+    on_cpu(YAN_A2),
     *map(yan_on_cpu, (YAN2, YAN_F2, YAN3)),
     on_cpu(QIN_TEACHER, UNEVEN, EIGHT),
 )

@@ -1,20 +1,24 @@
-"""Files of text that the rows of tables name: by names that hold on every machine, and where they are on this one.
+"""Files that the rows of tables name: by names that hold on every machine, and where they are on this one.
 
     {unlabelled_dir}/sst.tsv           a file in a folder that the sweep is told of
     tfidf({unlabelled_dir}/sst.tsv)    changed copies of its texts, made by a method of augmentation.py
+    {masked_lm}                        a checkpoint that pretraining.py wrote, which the sweep is told of
 
-Copies depend on the method and the source's content alone: they are made once, with augmentation.py's own seed and
-settings, and kept under a digest of that content. A copy that cannot be made here may be laid where it is looked for.
+Copies depend on the method and the source's content alone (those of mlm on the checkpoint's too): they are made once,
+with augmentation.py's own seed and settings, and kept under a digest of that content. A copy that cannot be made here
+may be laid where it is looked for.
 """
 
+import functools
 import re
 from pathlib import Path
 
 from files import UserError, sha256, written_whole
 
 FOLDERS = ("data_dir", "glue_dir", "imdb_dir", "unlabelled_dir")
-FLAGS = ("unlabeled", "uda")  # of multitask_classifier.py: task=NAME,...
-MADE_HERE = ("tfidf", "eda")  # the methods that need no other model
+MASKED_LM = "masked_lm"
+FLAGS = ("unlabeled", "uda", "train_on_augmented")  # of multitask_classifier.py: task=NAME,...
+MADE_HERE = ("tfidf", "eda", "mlm")  # the methods that need no endpoint
 FOLDER = re.compile(r"\{(\w+)\}")
 COPIES = re.compile(r"(\w+)\(([^()]*)\)")  # method(source)
 
@@ -22,31 +26,40 @@ COPIES = re.compile(r"(\w+)\(([^()]*)\)")  # method(source)
 def local(text, folders, kept):
     """A name, or a flag's value with names in it, as this machine has them; copies that are missing are made.
 
-    folders: {"data_dir": ..., ...}. kept: the folder of the copies. Raises UserError for a folder that is not among
-    `folders`, a source that is not there, or copies that cannot be made here.
+    folders: {"data_dir": ..., "masked_lm": ..., ...}. kept: the folder of the copies. Raises UserError for a folder
+    that is not among `folders`, a source that is not there, or copies that cannot be made here.
     """
-    text = COPIES.sub(lambda found: str(_copies(found[1], Path(_placed(found[2], folders)), Path(kept))), text)
-    return _placed(text, folders)
+
+    def copies(found):
+        model = _placed(f"{{{MASKED_LM}}}", folders) if found[1] == "mlm" else None
+        return str(_copies(found[1], Path(_placed(found[2], folders)), Path(kept), model))
+
+    return _placed(COPIES.sub(copies, text), folders)
+
+
+def needs_masked_lm(flags):
+    """Whether any of a row's flags names the checkpoint of pretraining.py, or copies that it fills in."""
+    return any(isinstance(value, str) and ("mlm(" in value or f"{{{MASKED_LM}}}" in value) for value in flags.values())
 
 
 def _placed(text, folders):
     def folder(found):
         if not folders.get(found[1]):
-            raise UserError(f"{text}: say where that folder is with --{found[1]}")
+            raise UserError(f"{text}: say where that is with --{found[1]}")
         return folders[found[1]]
 
     return FOLDER.sub(folder, text)
 
 
-def _copies(method, source, kept):
-    """The file with a method's copies of the texts of `source`."""
+def _copies(method, source, kept, model):
+    """The file with a method's copies of the texts of `source`; `model`: of mlm."""
     from augmentation import augment  # numpy takes a moment, which `list` does not need
     from text_rows import read_rows
 
     if not source.is_file():
         raise UserError(f"{source}: no such file, so there is nothing to make copies of")
     digest = sha256(source)
-    path = kept / f"{method}-{digest[:16]}.tsv"
+    path = kept / f"{method}-{digest[:16]}{f'-{_weights(model)[:8]}' if model else ''}.tsv"
     if path.is_file():
         return path
     if method not in MADE_HERE:
@@ -54,5 +67,13 @@ def _copies(method, source, kept):
     rows = read_rows(source)
     kept.mkdir(parents=True, exist_ok=True)
     with written_whole(path) as temporary:  # another sweep may be making the same file
-        augment(rows, temporary, method, source=digest)
+        augment(rows, temporary, method, source=digest, model=model)
     return path
+
+
+@functools.cache
+def _weights(model):
+    """sha256 of a checkpoint's weights."""
+    from hub import resolve
+
+    return sha256(resolve(model).weights)

@@ -118,6 +118,11 @@ class Tokenizer:
         self.vocab_size = rust.get_vocab_size()
         self.cls, self.sep, self.pad, self.mask = map(rust.token_to_id, ("[CLS]", "[SEP]", "[PAD]", "[MASK]"))
 
+    @property
+    def vocabulary(self):
+        """{token: id}, by id."""
+        return dict(sorted(self._rust.get_vocab().items(), key=lambda item: item[1]))
+
     @classmethod
     def from_folder(cls, folder):
         """From `tokenizer.json`, else from `vocab.txt` (lower-casing, as bert-base-uncased). Raises UserError where

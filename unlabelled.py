@@ -1,7 +1,8 @@
 """Text without labels: which training rows keep theirs, the texts beside them, and the changed copies of these.
 
 A task may have two more splits in a run's data: "unlabelled", and "augmented", row for row a changed copy of it, for
-UDA (Xie et al. 2020). augmentation.py writes such copies; rows find their copy by id.
+UDA (Xie et al. 2020). augmentation.py writes such copies; rows find their copy by id. Labelled rows find theirs in the
+same way where a run trains on copies alone (--train_on_augmented).
 """
 
 from dataclasses import replace
@@ -33,7 +34,7 @@ def _rows(examples, rows):
         examples,
         ids=[examples.ids[row] for row in rows],
         texts=[examples.texts[row] for row in rows],
-        labels=examples.labels[rows],
+        labels=None if examples.labels is None else examples.labels[rows],
     )
 
 
@@ -44,25 +45,25 @@ def read_unlabelled(task, path):
     return Examples(task, "unlabelled", path, [*rows.texts], [*rows.texts.values()], None), rows.skipped
 
 
-def read_copies(task, path, originals):
-    """(the originals that have a changed copy in the file of --uda, those copies, a sentence on how many there are).
+def read_copies(task, path, originals, flag="uda", called="unlabelled"):
+    """(the originals that have a changed copy in the flag's file, those copies, a sentence on how many there are).
+    Copies keep their originals' labels, where these have some. `called`: what a reader calls the originals.
 
     Raises UserError where fewer than half of the originals have one: then the file is of other texts.
     """
     rows = read_augmented(path)
     _check_form(task, rows, path)
-    found = [row for row, id in enumerate(originals.ids) if id in rows.texts]
+    first = {id: row for row, id in reversed([*enumerate(originals.ids)])}  # there too the first row of an id counts
+    found = sorted(row for id, row in first.items() if id in rows.texts)
     if 2 * len(found) < len(originals):
         raise UserError(
-            f"--uda {task.name}={path}: {len(found):,} of {len(originals):,} unlabelled texts have a copy there by id; "
-            "fewer than half, so it is of other texts: make it from the same file"
+            f"--{flag} {task.name}={path}: {len(found):,} of {len(originals):,} {called} texts have a copy there by "
+            "id; fewer than half, so it is of other texts: make it from the same file"
         )
-    kept = replace(
-        originals, ids=[originals.ids[row] for row in found], texts=[originals.texts[row] for row in found], labels=None
-    )
+    kept = _rows(originals, found)
     copies = replace(kept, split="augmented", path=path, texts=[rows.texts[id] for id in kept.ids])
     same = sum(a == b for a, b in zip(kept.texts, copies.texts, strict=True))
-    said = f"{len(found):,} of {len(originals):,} unlabelled texts have a copy in {path}, {same:,} of them unchanged"
+    said = f"{len(found):,} of {len(originals):,} {called} texts have a copy in {path}, {same:,} of them unchanged"
     if rows.skipped:
         said += f"; {len(rows.skipped):,} row{'s' * (len(rows.skipped) > 1)} there skipped ({rows.skipped[0]})"
     return kept, copies, said

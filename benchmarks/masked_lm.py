@@ -2,7 +2,7 @@
 
     python benchmarks/masked_lm.py --data_dir ../shared/data/cs224n
 
-Both take the same batches of training sentences with the same masks (`pretraining.mask_tokens`), the same weights,
+Both take the same batches of training sentences with the same masks (`masking.mask_tokens`), the same weights,
 head included, dropout on, clipping, thread count and process, in turns. Ours is the step of a run (pretraining.py):
 real tokens only, logits only where a token was chosen. Theirs pads each batch to its longest sentence, takes sdpa
 attention and labels of -100 elsewhere. Reported are medians of whole steps (masking, forward, backward, update) and
@@ -102,7 +102,7 @@ def padded(run, batches, device):
     import numpy as np
     import torch
 
-    from pretraining import mask_tokens
+    from masking import mask_tokens
 
     ((name, index),) = batches
     rows = run.batches[name](0, index)

@@ -25,8 +25,9 @@ from safetensors.torch import load_file
 import pretraining
 from base_bert import to_hugging_face
 from bert import BertForMaskedLM
+from masking import mask_tokens, masked_batch
 from packing import pack
-from pretraining import Pretraining, mask_tokens, masked_batch
+from pretraining import Pretraining
 from tokenization import Sequences, Tokenizer
 
 MAIN = tiny.SCRIPT

@@ -155,6 +155,54 @@ def test_unlabeled_batch_size(run):
     assert [len(sizes.rows[0][f"{task} unlabelled"]) for task in COURSE] == [4, 6, 3]
 
 
+def copies_for(folder, data, task, left_out=0):
+    """T=FILE with changed copies of a task's training texts but the first ones, and {id: texts} of these copies."""
+    whole = unlabelled_text.copied(unlabelled_text.training_texts(data, task))
+    copies = dict([*whole.items()][left_out:])
+    return f"{task}={unlabelled_text.written(folder / f'{task}.tsv', copies)}", copies
+
+
+def test_train_on_augmented(run_of, tmp_path, tiny_data):
+    """Copies in place of the texts, each with its original's label; a row without a copy is left out; other tasks and
+    the order of the rows are as they were."""
+    sst, copies = copies_for(tmp_path, tiny_data, "sst", left_out=3)
+    quora, whole = copies_for(tmp_path, tiny_data, "quora")
+    (one, plain), (two, trainer) = run_of(), run_of("--train_on_augmented", f"{sst},{quora}")
+    before, after = ({task: t.data[task]["train"].examples for task in COURSE} for t in (plain, trainer))
+    assert after["sst"].ids == before["sst"].ids[3:]
+    assert after["sst"].texts == [copies[id] for id in after["sst"].ids]
+    assert after["sst"].labels.tolist() == before["sst"].labels[3:].tolist()
+    assert after["quora"].texts == [whole[id] for id in before["quora"].ids]
+    assert after["quora"].labels.tolist() == before["quora"].labels.tolist()
+    assert after["sts"].texts == before["sts"].texts
+    assert [step.get("quora") for step in two.batches] == [step.get("quora") for step in one.batches]
+    assert last(trainer)["quora"] != last(plain)["quora"]
+    for split in ("dev", "test"):
+        assert trainer.data["sst"][split].examples.texts == plain.data["sst"][split].examples.texts
+
+
+def test_train_on_augmented_beside_text_without_labels(run_of, tmp_path, tiny_data):
+    """The labelled rows are copies, those without labels the texts themselves."""
+    quora, copies = copies_for(tmp_path, tiny_data, "quora")
+    line = ("--tasks", "quora", "--labels_per_class", 2, "--train_on_augmented", quora, "--mean_teacher", "kl")
+    _, trainer = run_of(*map(str, line))
+    labelled, rest = (trainer.data["quora"][split].examples for split in ("train", "unlabelled"))
+    assert labelled.texts == [copies[id] for id in labelled.ids]
+    own = unlabelled_text.training_texts(tiny_data, "quora")
+    assert rest.texts == [own[id] for id in rest.ids]
+    assert {*labelled.ids, *rest.ids} == set(own)
+
+
+def test_train_on_augmented_says_what_it_cannot_do(script, tmp_path, tiny_data):
+    sst, _ = copies_for(tmp_path, tiny_data, "sst", left_out=11)
+    assert "9 of 20 labelled texts have a copy there by id; fewer" in script(f"--train_on_augmented {sst}").error
+    assert "--train_on_augmented names cfimdb" in script("--train_on_augmented cfimdb=x.tsv").error
+    few, _ = copies_for(tmp_path, tiny_data, "sst", left_out=10)
+    done = script(f"--train_on_augmented {few}")
+    assert done.code == 0
+    assert "sst, trained on the copies alone: 10 of 20 labelled texts have a copy in" in done.out
+
+
 def test_labels_per_class(run):
     (one, alone), (two, taught) = run("--labels_per_class 1"), run("--labels_per_class 1 --mean_teacher kl")
     assert labelled(one) == labelled(two)  # both arms of a comparison learn from the same labels

@@ -176,8 +176,8 @@ def test_a_name_as_this_machine_has_it(tmp_path, tiny_data):
 def test_what_a_name_cannot_be_is_said(tmp_path, tiny_data):
     folders = {"data_dir": str(tiny_data)}
     for name, message in [
-        ("{unlabelled_dir}/sst.tsv", "say where that folder is with --unlabelled_dir"),
-        ("tfidf({unlabelled_dir}/sst.tsv)", "say where that folder is with --unlabelled_dir"),
+        ("{unlabelled_dir}/sst.tsv", "say where that is with --unlabelled_dir"),
+        ("tfidf({unlabelled_dir}/sst.tsv)", "say where that is with --unlabelled_dir"),
         ("tfidf({data_dir}/absent.tsv)", "absent.tsv: no such file"),
         ("back_translation({data_dir}/sts-train.csv)", "back_translation copies cannot be made here; lay those of"),
     ]:
@@ -321,7 +321,7 @@ def test_only_rows_that_need_the_text_ask_for_it(texts, run, capsys):
     assert run() == 1
     out = capsys.readouterr().out
     assert texts.rows == ["plain"]
-    assert "FAILED: sst={unlabelled_dir}/sst.tsv: say where that folder is with --unlabelled_dir" in out
+    assert "FAILED: sst={unlabelled_dir}/sst.tsv: say where that is with --unlabelled_dir" in out
     assert experiments.main(["run", "demo", "--unlabelled_dir", "/absent"]) == 2
     assert "/absent: no such folder" in capsys.readouterr().err
 

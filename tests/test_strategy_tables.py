@@ -75,6 +75,20 @@ def test_kalickis_row_without_pretraining_has_the_f1_of_each_class():
     assert [paper[f"{task} train"] for task in ("SST", "STS", "Quora")] == [0.962, 0.943, 0.975]
 
 
+def test_kalickis_row_with_pretraining():
+    """It differs from the row without in its checkpoint alone, and starts from heads trained on that one."""
+    table, row = row_of("kalicki2/mlm")
+    paper = row.paper
+    assert [paper[f"F1 of {label}"] for label in range(5)] == [0.501, 0.551, 0.405, 0.553, 0.454]
+    assert [paper[f"{task} train"] for task in ("SST", "STS", "Quora")] == [0.984, 0.957, 0.971]
+    assert [paper[task] for task in ("SST", "STS", "Quora")] == [0.506, 0.442, 0.806]
+    for one, other in (("mlm", "in_turn"), ("mlm-heads", "in_turn-heads")):
+        a, b = (resolved(table, find_row(table, name)) for name in (one, other))
+        assert {name for name in a if a[name] != b[name]} == {"model"}, one
+        assert a["model"] == "{masked_lm}"
+    assert row.init == "mlm-heads"
+
+
 @pytest.mark.parametrize("table", [YAN1, YAN_A1], ids=lambda table: table.name)
 def test_yans_averages_are_our_score(table):
     """score = (SST + Quora + (STS + 1) / 2) / 3 of its own three figures: a figure typed wrong shows."""
@@ -127,7 +141,7 @@ SHARED = [
     *[
         tuple(f"kalicki{number}{size}/{row}" for number in numbers)
         for size in ("", "-cpu")
-        for row, numbers in (("in_turn-heads", (1, 2, 3, 5)), ("in_turn", (1, 2, 3, 5)), ("mtdnn", (1, 5)))
+        for row, numbers in (("in_turn-heads", (1, 3, 5)), ("in_turn", (1, 3, 5)), ("mtdnn", (1, 5)))
     ],
 ]
 

@@ -22,10 +22,10 @@ from safetensors.torch import load_file
 import multitask_classifier
 import options as command_line
 from base_bert import BertConfig
-from bert import BertModel
+from bert import BertForMaskedLM, BertModel
 from datasets import TASKS
 from schedules import Batches
-from tokenization import Tokenizer
+from tokenization import Tokenizer, copy_tokenizer
 from training import Trainer
 
 ROOT = Path(multitask_classifier.__file__).parent
@@ -75,6 +75,17 @@ def make_checkpoint(folder, seed=0, hidden=16, layers=2, positions=512, **sizes)
                 parameter.add_(0.1 * torch.randn_like(parameter))
     model.save_pretrained(folder)
     (folder / "vocab.txt").write_text("\n".join(vocabulary) + "\n", encoding="utf-8")
+    return folder
+
+
+def make_masked_lm(folder, checkpoint, seed=3):
+    """A checkpoint with a random masked-LM head that prefers some words, on the trunk of another: `folder`."""
+    torch.manual_seed(seed)
+    model = BertForMaskedLM.from_pretrained(checkpoint)
+    with torch.no_grad():
+        model.decoder_bias.normal_(std=2.0)
+    model.save_pretrained(folder)
+    copy_tokenizer(checkpoint, folder)
     return folder
 
 

@@ -1,0 +1,110 @@
+"""Rows of tables that need a checkpoint of pretraining.py: as their model, or to fill in words of their texts."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import tiny
+from sweeps import TABLE, Script, result_of, shown
+
+import experiments
+import jobs
+import text_files
+from files import sha256
+from tables import Row
+from text_rows import read_augmented
+
+SST = "{data_dir}/ids-sst-train.csv"
+ROWS = replace(
+    TABLE,
+    columns={"SST": "dev.sst.accuracy"},
+    rows=(
+        Row("plain", "Plain", {"tasks": "sst"}),
+        Row("copies", "Copies", {"train_on_augmented": f"sst=mlm({SST})"}, base="plain"),
+        Row("heads", "Heads", {"model": "{masked_lm}"}, base="plain"),
+        Row("all", "All", {"epochs": 3}, base="heads", init="heads"),
+    ),
+)
+
+
+class CopiesScript(Script):
+    """A stand-in whose runs read the file of --train_on_augmented in place of the training file."""
+
+    @staticmethod
+    def config(flags):
+        config = Script.config(flags)
+        for task, file in flags.train_on_augmented.items():
+            config["data"].setdefault(task, {})["train"] = {"file": file, "rows": 3, "sha": "0"}
+        return config
+
+
+@pytest.fixture
+def script(home, monkeypatch):
+    fake = CopiesScript()
+    monkeypatch.setattr(experiments, "launch", fake)
+    monkeypatch.setitem(experiments.TABLES, "demo", ROWS)
+    return fake
+
+
+@pytest.fixture
+def head(tmp_path, tiny_model):
+    """RUN/bert of a finished run of pretraining.py."""
+    folder = tiny.make_masked_lm(tmp_path / "pretrained/bert", tiny_model)
+    scores = {"perplexity_before": 812.25, "perplexity": 43.21, "texts": 1234, "epochs": 4}
+    (folder.parent / "scores.json").write_text(json.dumps(scores))
+    return folder
+
+
+def test_only_rows_that_need_the_checkpoint_ask_for_it(script, run, capsys):
+    assert run() == 1
+    out = capsys.readouterr().out
+    assert script.rows == ["plain"]
+    assert out.count("say where that is with --masked_lm") == 3
+
+
+def test_rows_with_the_checkpoint(script, run, head, home, capsys, tiny_model):
+    assert run("--masked_lm", str(head)) == 0, capsys.readouterr().out
+    assert script.rows == ["plain", "copies", "heads", "all"]
+    flags = {row: flags for row, flags, _ in script.calls}
+    assert flags["heads"].model == str(head)
+    assert flags["all"].init == str(jobs.RUNS / "demo/heads/seed-11711")
+    assert flags["copies"].model == str(tiny_model)
+    copies = flags["copies"].train_on_augmented["sst"]
+    assert len(read_augmented(copies).texts) == tiny.ROWS["sst"][0]
+
+    results = {row.name: result_of(home, row.name) for row in ROWS.rows}
+    weights = sha256(head / "model.safetensors")
+    assert results["heads"]["model"] == {"name": "bert", "source": "a folder", "sha256": weights}
+    assert results["all"]["model"] == results["heads"]["model"]
+    for name in ("copies", "heads", "all"):
+        assert results[name]["masked_lm"]["sha256"] == weights
+        assert results[name]["masked_lm"]["scores"]["perplexity"] == 43.21
+    assert "masked_lm" not in results["plain"]
+    assert results["copies"]["flags"]["train_on_augmented"] == {"sst": f"mlm({SST})"}
+    assert results["copies"]["data"]["sst"]["train"]["file"] == f"mlm({SST})"
+    assert str(home) not in json.dumps(results)  # nothing on where things lie here
+
+    assert run("--masked_lm", str(head)) == 0
+    assert len(script.calls) == 4  # nothing again
+    text, _ = shown(capsys)
+    assert "The masked-LM checkpoint: 4 epochs over 1,234 texts; held-out perplexity 812.2 before, 43.2 after." in text
+
+
+def test_another_checkpoint_is_another_experiment(script, run, head, tmp_path, tiny_model):
+    run("--masked_lm", str(head))
+    other = tiny.make_masked_lm(tmp_path / "other", tiny_model, seed=4)
+    script.calls.clear()
+    assert run("--masked_lm", str(other)) == 0
+    assert script.rows == ["copies", "heads", "all"]
+
+
+def test_copies_are_kept_by_source_and_checkpoint(tmp_path, head, tiny_model, tiny_data):
+    other, paths = tiny.make_masked_lm(tmp_path / "other", tiny_model, seed=4), []
+    for model in (head, other):
+        folders = {"data_dir": str(tiny_data), "masked_lm": str(model)}
+        paths.append(text_files.local(f"mlm({SST})", folders, tmp_path / "kept"))
+        digests = sha256(tiny_data / "ids-sst-train.csv")[:16], sha256(model / "model.safetensors")[:8]
+        assert paths[-1] == str(tmp_path / "kept" / f"mlm-{'-'.join(digests)}.tsv")
+    one, two = (read_augmented(path).texts for path in paths)
+    assert one.keys() == two.keys()
+    assert one != two
