@@ -42,8 +42,10 @@ def test_the_rows_are_the_papers_settings_under_its_titles():
         name: scheme.title for name, scheme in labeling.SCHEMES.items()
     }
     assert tuple(name for name, scheme in labeling.SCHEMES.items() if len(scheme.merging.classes) == 5) == FIVE_CLASSES
-    for table in ("labels1", "labels2", "labels1-cpu", "labels2-cpu"):
-        assert [row.name for row in TABLES[table].rows if row.name != "grid"] == list(TITLES)
+    for table in ("labels1", "labels2", "labels2-cpu"):
+        assert [row.name for row in TABLES[table].rows] == list(TITLES)
+    more = ["plain-mean", "independent-mean", "augmented_independent-mean", "soft_probability-mean", "grid"]
+    assert [row.name for row in TABLES["labels1-cpu"].rows] == [*TITLES, *more]
 
 
 @pytest.mark.parametrize("scheme", TITLES)
@@ -127,6 +129,8 @@ FIVE_TASKS = {"tasks": ["rte", "qqp", "mnli", "sst2", "cfimdb"]}
         ("labels-cfimdb/soft_predicted", {**PAPERS, **FIVE_TASKS, "label_scheme": "soft_predicted"}),
         ("labels1-cpu/plain", {**SMALL, "label_scheme": "plain"}),
         ("labels1-cpu/soft_predicted", {**SMALL, "label_scheme": "soft_predicted"}),
+        ("labels1-cpu/plain-mean", {**SMALL, "label_scheme": "plain", "pooling": "mean"}),
+        ("labels1-cpu/independent-mean", {**SMALL, "label_scheme": "independent", "pooling": "mean"}),
         ("labels1-cpu/grid", {**SMALL, "label_scheme": "independent", "lr": PAPERS["lr"], "plain_lr": PAPERS["lr"]}),
         (
             "labels-a-cpu/independent-2e-5",
