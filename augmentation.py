@@ -6,7 +6,7 @@ r"""Other words for the same text: augmented copies of a file's texts, keyed by 
         --in data/unlabelled/sts.tsv --out sts-back.tsv
 
 The file written is tab separated without quoting: id, sentence (or sentence1, sentence2), method. What is done to a row
-depends on the seed and its id (for tfidf also on the words of the whole file), never on the rows before it. A command
+depends on the seed and its id (for tfidf also on the words of the whole file), not on the rows before it. A command
 that was stopped goes on where it was: its rows are kept in OUT.<digest>.partial.
 
 tfidf, eda                                          words replaced, deleted and swapped, offline: word_changes.py
@@ -19,8 +19,10 @@ import hashlib
 import json
 import os
 import sys
-from itertools import chain
+from collections.abc import Callable
+from itertools import chain, islice
 from pathlib import Path
+from typing import NamedTuple
 
 from tqdm import tqdm
 
@@ -37,18 +39,35 @@ METHODS = {"tfidf": TfIdf.default, "eda": Eda.default, "mlm": 0.15}  # that need
 OF_ALL = {"method", "source", "out", "task", "seed"}
 FLAGS_OF = {"tfidf": {"p"}, "eda": {"p"}, "mlm": {"p", "model"}}  # besides; PROMPTS have all but p
 SYNC_EVERY = 1000  # rows; what a power failure may lose
+ROWS_FILLED = 32  # rows whose words mlm fills in with one pass; what a kill may lose
+
+
+class Change(NamedTuple):
+    """One of METHODS, on one file.
+
+    many     [(text, RandomState)] -> [text]
+    at_once  rows that it is given together
+    made_by  what decides its texts besides p and the file
+    said     what it says of itself first
+    """
+
+    many: Callable
+    at_once: int = 1
+    made_by: tuple = ()
+    said: str = ""
 
 
 def change_of(method, texts, p, model=None):
-    """The function (text, RandomState) -> text that one of METHODS is on a file with these texts, and what it says of
-    itself first. model: mlm's checkpoint."""
+    """The Change that one of METHODS is on a file with these texts. model: mlm's checkpoint."""
     if method != "mlm":
-        return {"tfidf": TfIdf, "eda": Eda}[method](texts, p), ""
+        change = {"tfidf": TfIdf, "eda": Eda}[method](texts, p)
+        return Change(lambda jobs: [change(text, random) for text, random in jobs])
     from word_filling import FillMask  # torch takes a second, which the others do not need
 
     change = FillMask(texts, p, model)
     number, measured_on = change.held_out_perplexity(texts)
-    return change, f"{change.found.name}: perplexity {number:.2f} on {measured_on}"
+    said = f"{change.found.name}: perplexity {number:.2f} on {measured_on}"
+    return Change(change.many, ROWS_FILLED, (sha256(change.found.weights),), said)
 
 
 def augment(rows, out, method, seed=0, p=None, source="", model=None):
@@ -61,26 +80,43 @@ def augment(rows, out, method, seed=0, p=None, source="", model=None):
     """
     out = Path(out)
     p = METHODS[method] if p is None else p
-    change, said = change_of(method, list(chain.from_iterable(rows.texts.values())), p, model)
-    if said:
-        print(said)
-    partial = _partial(out, [method, seed, p, source, *([sha256(change.found.weights)] if model else [])])
+    change = change_of(method, list(chain.from_iterable(rows.texts.values())), p, model)
+    if change.said:
+        print(change.said)
+    partial = _partial(out, [method, seed, p, source, *change.made_by])
+    chunks = _chunks([*rows.texts.items()], change.at_once)
 
     with open(partial, "a+b", buffering=0) as f:  # unbuffered, so that a kill loses no more than the row being made
         done = _done(f)
         resumed = len(done)
         if not f.tell():
             f.write(_header(rows))
-        for id, texts in tqdm(rows.texts.items(), method, unit="row", delay=1, dynamic_ncols=True):
-            if id not in done:
-                random = generator(seed, id)
-                done[id] = tuple(change(text, random) for text in texts)
-                f.write(_line(id, *done[id], method))
-                if len(done) % SYNC_EVERY == 0:
-                    os.fsync(f.fileno())
+        with tqdm(desc=method, total=len(rows.texts), unit="row", delay=1, dynamic_ncols=True) as bar:
+            for chunk in chunks:
+                for id, texts in _changed(change, chunk, seed, done):
+                    done[id] = texts
+                    f.write(_line(id, *texts, method))
+                    if len(done) % SYNC_EVERY == 0:
+                        os.fsync(f.fileno())
+                bar.update(len(chunk))
         os.fsync(f.fileno())
     os.replace(partial, out)
     return sum(done[id] == texts for id, texts in rows.texts.items()), resumed
+
+
+def _chunks(rows, size):
+    return [rows[start : start + size] for start in range(0, len(rows), size)]
+
+
+def _changed(change, chunk, seed, done):
+    """[(id, copies of its texts)] of a chunk's rows that are not done. Those that are go through it too, so that the
+    others become what they would have become in one go."""
+    if all(id in done for id, _ in chunk):
+        return []
+    randoms = [generator(seed, id) for id, _ in chunk]
+    jobs = [(text, random) for (_, texts), random in zip(chunk, randoms, strict=True) for text in texts]
+    copies = iter(change.many(jobs))
+    return [(id, copy) for id, texts in chunk for copy in [tuple(islice(copies, len(texts)))] if id not in done]
 
 
 def augment_by_prompting(rows, out, method, prompts, chat, seed=0, source="", **settings):

@@ -3,7 +3,8 @@
 The chat models' random-mask completion (Yan, "BERT Multitask Learning in a Semi-Supervised Learning Setup", section
 3.4.1) without a chat model: the head is one of pretraining.py, or of a published checkpoint that has one.
 
-Shapes: n words of a text, M of them blanked, H hidden size, W words that may be filled in, K the likeliest of them.
+Shapes: n words of a text, N tokens of several texts, M blanks of a text or of several, H hidden size, W words that may
+be filled in, K the likeliest of them.
 """
 
 import json
@@ -58,33 +59,50 @@ class FillMask:
         exam = exam_of(self.tokenizer.encode(few, self.longest), self.tokenizer, "cpu")
         return perplexity(self.model.losses, exam), f"the first {len(few):,} texts"
 
-    @torch.no_grad()
     def __call__(self, text, random):
         """text -> text; random: a numpy RandomState."""
+        return self.many([(text, random)])[0]
+
+    @torch.no_grad()
+    def many(self, jobs):
+        """[(text, RandomState)] -> [text]: several texts in one pass of the model, which costs it little more than one.
+        What a text becomes depends on the others by rounding alone."""
+        blanked = [self._blank(text, random) for text, random in jobs]
+        masked = [_replaced(text, blanks, ["[MASK]"] * len(blanks)) for text, blanks, _ in blanked]
+        sequences = self.tokenizer.encode([(text,) for text in masked], self.longest)
+        order = np.argsort(sequences.lengths, kind="stable")  # as `pack` will order them: it keeps the places
+        sequences = sequences.take(order)
+        is_blank = sequences.ids == self.tokenizer.mask  # [N]
+        hidden = self.model.bert.encode_packed(pack(sequences, "cpu"))[torch.from_numpy(is_blank)]  # [M, H]
+        logits = self.model.predict(hidden)[:, self.ids]  # [M, W]
+        ends = np.cumsum(np.add.reduceat(is_blank, sequences.offsets[:-1]))  # [texts]: where each one's blanks end
+        copies = [""] * len(jobs)
+        for row, part in zip(order, np.split(np.arange(len(logits)), ends[:-1]), strict=True):
+            text, blanks, draws = blanked[row]
+            fillings = self._draw(logits[part], blanks, draws)
+            copies[row] = _replaced(text, blanks[: len(fillings)], fillings)
+        return copies
+
+    def _blank(self, text, random):
+        """(the text, the words of it that are blanked, a uniform random number for each [M])"""
         text = text.replace("[MASK]", "mask")  # or the tokenizer would read a blank that is none of ours
         words = [*TfIdf.WORD.finditer(text)]  # [n]
         if not words:
-            return text
+            return text, [], np.zeros(0)
         blanked = random.random_sample(len(words)) < self.p  # [n]
         blanked[random.randint(len(words))] |= not blanked.any()
         draws = random.random_sample(len(words))[blanked]  # [M]
-        blanks = [word for word, blank in zip(words, blanked, strict=True) if blank]
-        logits = self._logits(_replaced(text, blanks, ["[MASK]"] * len(blanks)))  # [M, W]
+        return text, [word for word, blank in zip(words, blanked, strict=True) if blank], draws
+
+    def _draw(self, logits, blanks, draws):
+        """The words [M] for the M blanks of a text, less those that were cut off: logits [M, W], draws [M]."""
         for row, blank in zip(logits, blanks, strict=False):  # strict=False: what was cut off has no row
             if (place := self.place.get(blank[0].lower())) is not None:
                 row[place] = -torch.inf
         best, places = logits.topk(min(CANDIDATES, len(self.words)))  # [M, K]
         up_to = best.double().softmax(dim=-1).cumsum(dim=-1).numpy()  # [M, K]
         chosen = (draws[: len(up_to), None] >= up_to[:, :-1]).sum(axis=1)  # [M], each below K
-        fillings = [self.words[row[k]] for row, k in zip(places.tolist(), chosen, strict=True)]
-        return _replaced(text, blanks[: len(fillings)], fillings)
-
-    def _logits(self, text):
-        """[M, W] at the M blanks of a text."""
-        sequence = self.tokenizer.encode([(text,)], self.longest)
-        blanks = torch.from_numpy(np.flatnonzero(sequence.ids == self.tokenizer.mask))  # [M]
-        hidden = self.model.bert.encode_packed(pack(sequence, "cpu"))[blanks]  # [M, H]
-        return self.model.predict(hidden)[:, self.ids]
+        return [self.words[row[k]] for row, k in zip(places.tolist(), chosen, strict=True)]
 
 
 def _replaced(text, matches, words):
