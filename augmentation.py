@@ -6,8 +6,8 @@ r"""Other words for the same text: augmented copies of a file's texts, keyed by 
         --in data/unlabelled/sts.tsv --out sts-back.tsv
 
 The file written is tab separated without quoting: id, sentence (or sentence1, sentence2), method. What is done to a row
-depends on the seed and its id (for tfidf also on the words of the whole file), not on the rows before it. A command
-that was stopped goes on where it was: its rows are kept in OUT.<digest>.partial.
+depends on the seed and its id (for tfidf also on the words of the whole file, for mlm on its checkpoint), not on the
+rows before it. A command that was stopped goes on where it was: its rows are kept in OUT.<digest>.partial.
 
 tfidf, eda                                          words replaced, deleted and swapped, offline: word_changes.py
 mlm                                                 words filled in by a masked language model, offline: word_filling.py
@@ -65,9 +65,7 @@ def change_of(method, texts, p, model=None):
     from word_filling import FillMask  # torch takes a second, which the others do not need
 
     change = FillMask(texts, p, model)
-    number, measured_on = change.held_out_perplexity(texts)
-    said = f"{change.found.name}: perplexity {number:.2f} on {measured_on}"
-    return Change(change.many, ROWS_FILLED, (sha256(change.found.weights),), said)
+    return Change(change.many, ROWS_FILLED, (sha256(change.found.weights),), change.quality(texts))
 
 
 def augment(rows, out, method, seed=0, p=None, source="", model=None):
@@ -80,6 +78,7 @@ def augment(rows, out, method, seed=0, p=None, source="", model=None):
     """
     out = Path(out)
     p = METHODS[method] if p is None else p
+    _check(out)
     change = change_of(method, list(chain.from_iterable(rows.texts.values())), p, model)
     if change.said:
         print(change.said)
@@ -144,10 +143,16 @@ def augment_by_prompting(rows, out, method, prompts, chat, seed=0, source="", **
     return copies
 
 
-def _partial(out, settings):
-    """Where the rows of `out` are kept until they are whole: a file for each way of making them."""
+def _check(out):
     if out.exists() and not out.is_file():
         raise UserError(f"{out}: not an ordinary file; choose another name")
+    if not out.parent.is_dir():
+        raise UserError(f"{out}: there is no folder {out.parent}")
+
+
+def _partial(out, settings):
+    """Where the rows of `out` are kept until they are whole: a file for each way of making them."""
+    _check(out)
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
     return out.with_name(f"{out.name}.{digest}.partial")
 

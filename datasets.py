@@ -130,7 +130,8 @@ def data_folder(explicit=None, real="cs224n", sample="sample"):
 @dataclass
 class Examples:
     """One split of one task as read. `labels`: int64 class indices in the order of task.labels, float32 scores, or
-    None for a test split. `skipped`: (line, reason) of each row left out."""
+    None for a test split. `skipped`: (line, reason) of each row left out. `labels_path`: where the labels are from, if
+    not from `path`."""
 
     task: Task
     split: str
@@ -139,6 +140,7 @@ class Examples:
     texts: list[tuple[str, ...]]
     labels: np.ndarray | None
     skipped: list[tuple[int, str]] = field(default_factory=list)
+    labels_path: Path | None = None
 
     def __len__(self):
         return len(self.ids)

@@ -21,6 +21,7 @@ import time
 from pathlib import Path
 
 from files import UserError, complain
+from hub import pretraining_scores
 from jobs import (
     HERE,
     Job,
@@ -243,6 +244,8 @@ def run_command(arguments):
     # Every row once before any row twice: the first figures say most.
     jobs = [Job(table, row, FIRST_SEED + i, arguments.fraction) for i in range(arguments.seeds) for row in rows]
 
+    if arguments.masked_lm and pretraining_scores(arguments.masked_lm) is None:
+        raise UserError(f"--masked_lm {arguments.masked_lm}: expected RUN/bert of a finished run of pretraining.py")
     model = arguments.model
     if model and Path(model).is_dir():
         model = str(Path(model).resolve())

@@ -73,7 +73,7 @@ def per_task(value_type):
         values = {}
         for part in text.split(","):
             name, equals, value = part.partition("=")
-            if not equals:
+            if not equals or not value:
                 raise argparse.ArgumentTypeError(f"{part!r}: expected task=value,...")
             if (task := names(name)[0]) in values:
                 raise argparse.ArgumentTypeError(f"{text!r} names {task} twice")

@@ -284,7 +284,8 @@ def _add_data(group):
         type=types.per_task(str),
         default={},
         metavar="T=FILE,...",
-        help="train on changed texts (augmentation.py writes them) instead of a task's own, with the labels of these",
+        help="train on changed texts (augmentation.py writes them) instead of a task's own: each has the label of its "
+        "original, by id; rows without one are left out",
     )
     for flag in INPUTS:
         prefix, split = flag.split("_")

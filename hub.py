@@ -9,6 +9,7 @@ The hub is asked the polite way: the cache first, then one small question with a
 """
 
 import importlib.util
+import json
 import os
 import threading
 from dataclasses import dataclass, replace
@@ -55,6 +56,16 @@ class NotToBeHad(UserError):
             "give a folder, try again with a network, or use the model minilm"
         )
         self.reason, self.offline = reason, offline
+
+
+def pretraining_scores(folder):
+    """{name: number} of what the run of pretraining.py came to whose result this folder is (RUN/bert); None where it is
+    no such folder."""
+    try:
+        scores = json.loads((Path(folder).resolve().parent / "scores.json").read_text(encoding="utf-8"))
+        return {name: float(scores[name]) for name in ("perplexity_before", "perplexity", "epochs", "texts")}
+    except (OSError, ValueError, TypeError, KeyError):  # ValueError: not JSON, or no number
+        return None
 
 
 def resolve(name=None):

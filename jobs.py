@@ -18,6 +18,7 @@ import grid
 import options as command_line
 import text_files
 from files import UserError, sha256, write_json
+from hub import pretraining_scores
 from tables import Row, Table, find_row, flags_of
 from text_files import FOLDERS
 
@@ -28,6 +29,8 @@ PATHS = ("run_dir", "model", "init", "plain_dir", *FOLDERS)  # flags that a resu
 # compared by their content, a start by its result.
 MACHINE = {"use_gpu", "precision", "compile"}
 NOT_OF_THE_SCRIPT = {"unlabelled_dir", text_files.MASKED_LM}  # they stand in the names of files only
+CHECKPOINT = f"{{{text_files.MASKED_LM}}}"  # a row's --model: the result of pretraining.py
+SOURCES = {"file": "sha256", "labels_file": "labels_sha256"}  # of a split: a file -> its digest
 NOT_COMPARED = {*command_line.NOT_SAVED, *command_line.MAY_CHANGE, *MACHINE, *PATHS}
 
 # ---------------------------------------------------------------------------------------------------------- flags
@@ -46,8 +49,13 @@ def on_this_machine(text, flags):
 
 def placed(flags):
     """{flag: value} with the files and the checkpoint that rows name as this machine has them."""
-    names = [name for name in (*text_files.FLAGS, "model") if flags.get(name)]
-    return flags | {name: on_this_machine(flags[name], flags) for name in names}
+    here = {name: on_this_machine(flags[name], flags) for name in text_files.FLAGS if name in flags}
+    return flags | here | ({"model": _model(flags)} if "model" in flags else {})
+
+
+def _model(flags):
+    """The checkpoint as this machine has it."""
+    return on_this_machine(CHECKPOINT, flags) if flags["model"] == CHECKPOINT else flags["model"]
 
 
 def resolve(flags):
@@ -185,14 +193,17 @@ def write_result(job, flags):
     used = set()
     for splits in config["data"].values():
         for name, split in splits.items():
-            file = split["file"]
-            split["sha256"] = content(file)
-            if file in copies:
-                split["file"] = copies[file]
-                continue
-            split["file"], folder = _relative(file, flags)
-            if name != "unlabelled":  # that stands in the flags
-                used |= {folder}
+            for kind, digest in SOURCES.items():
+                if kind not in split:
+                    continue
+                file = split[kind]
+                split[digest] = content(file)
+                if file in copies:
+                    split[kind] = copies[file]
+                    continue
+                split[kind], folder = _relative(file, flags)
+                if name != "unlabelled":  # that stands in the flags
+                    used |= {folder}
     start = job.start and load(job.start.result)
     model = start["model"] if start else config["model"]  # the checkpoint that the first run began with
     if Path(model["name"]).is_dir():
@@ -221,8 +232,8 @@ def write_result(job, flags):
 
 def _pretraining(flags):
     """What the run of pretraining.py came to whose checkpoint a row needed."""
-    folder = Path(flags[text_files.MASKED_LM])
-    return {"sha256": checkpoint(str(folder))[1], "scores": load(folder.parent / "scores.json")}
+    folder = flags[text_files.MASKED_LM]
+    return {"sha256": checkpoint(folder)[1], "scores": pretraining_scores(folder)}
 
 
 def _outcome(folder):
@@ -288,13 +299,14 @@ def why_stale(job, saved, extra):
         return changed
     if saved["flags"].get("skip_test") and not flags.get("skip_test"):
         return "it made no test predictions"
-    name, digest = checkpoint(placed(flags)["model"])
+    name, digest = checkpoint(_model(flags))
     if saved["model"]["sha256"] != digest:
         return f"the model was {saved['model']['name']}, now {name}"
     for split in (split for splits in saved["data"].values() for split in splits.values()):
-        path = on_this_machine(split["file"], flags)
-        if content(path) != split["sha256"]:
-            return f"{path} is not the file it was"
+        for kind in SOURCES.keys() & split.keys():
+            path = on_this_machine(split[kind], flags)
+            if content(path) != split[SOURCES[kind]]:
+                return f"{path} is not the file it was"
     return None
 
 

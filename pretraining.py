@@ -183,6 +183,10 @@ class Pretraining(Trainer):
         self.device = model.decoder_bias.device
         self.text, held_out = hold_out(sequences)
         self.exam = exam_of(held_out, tokenizer, self.device)
+        if not any(len(labels) for _, _, labels in self.exam):
+            raise UserError(
+                f"the held-out text ({len(held_out)} of all) is too short to hide a token in: give more text"
+            )
         self.batches = {TEXT: Batches(TEXT, len(self.text), options.batch_size, options.seed)}
         self.unlabelled, self.teacher, self.objective = {}, None, self._masked_lm
         self.updates = len(self.steps_of(0)) * options.epochs

@@ -164,10 +164,10 @@ def _legend(table, lines):
     if any(_on_part(line, path) and line.values(path) for line in measured for path in table.columns.values()):
         text.append("* on a fixed part of the dev set (--dev_limit).")
     told = [result["masked_lm"]["scores"] for line in measured for result in line.results if "masked_lm" in result]
-    for scores in {scores["perplexity"]: scores for scores in told if scores}.values():
+    for scores in {scores["perplexity"]: scores for scores in told}.values():
         text.append(
-            f"The masked-LM checkpoint: {scores['epochs']} epochs over {scores['texts']:,} texts; held-out perplexity "
-            f"{scores['perplexity_before']:.1f} before, {scores['perplexity']:.1f} after."
+            f"The masked-LM checkpoint: {scores['epochs']:g} epochs over {scores['texts']:,.0f} texts; held-out "
+            f"perplexity {scores['perplexity_before']:.1f} before, {scores['perplexity']:.1f} after."
         )
     if any(line.fraction < 1 for line in measured):
         text.append("A fraction below 1: trained on that fixed share of each task's training rows.")

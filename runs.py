@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -52,13 +53,14 @@ def read_data(options, tokenizer, training=True):
                 continue  # some public sets come without a test set, or without MNLI's second dev set
             reasons[why] = None
             examples = read(task, path, split)
+            repeated = {id for id, count in Counter(examples.ids).items() if count > 1}
             limits = {"train": options.limit, "dev": options.dev_limit, "dev_mismatched": options.dev_limit}
             limit = limits.get(split, {}).get(name)
             if limit is not None:
                 examples = subset(examples, limit)
             parts = {split: examples}
             if split == "train":
-                parts, more = _parts_of_training(options, task, examples)
+                parts, more = _parts_of_training(options, task, examples, repeated)
                 notes += more
             for part, examples in parts.items():
                 sequences = tokenizer.encode(examples.texts, options.max_length, fused=options.pairs == "fused")
@@ -77,15 +79,15 @@ def _check_kinds(options):
             raise UserError(f"--{flag} needs classes, but {name} has a regression head: add --sts_head classification")
 
 
-def _parts_of_training(options, task, train):
+def _parts_of_training(options, task, train, repeated):
     """({split: Examples} of what the training set and the files of --unlabeled, --uda and --train_on_augmented come
-    to, notes)"""
+    to, notes). repeated: ids that come more than once in the whole file."""
     rest, notes, name = replace(train, labels=None), [], task.name
     if options.labels_per_class:
         train, rest = split_labels(train, options.labels_per_class, options.seed)
     if name in options.train_on_augmented:
         path = Path(options.train_on_augmented[name])
-        _, train, said = read_copies(task, path, train, "train_on_augmented", "labelled")
+        _, train, said = read_copies(task, path, train, repeated, "train_on_augmented", "labelled")
         notes.append(f"{name}, trained on the copies alone: {said}")
     parts = {"train": train}
     if name in options.unlabeled:
@@ -93,7 +95,8 @@ def _parts_of_training(options, task, train):
         if skipped:
             notes.append(f"{name} unlabelled: {len(skipped)} rows of {rest.path} left out, the first: {skipped[0]}")
     if name in options.uda:
-        rest, copies, said = read_copies(task, Path(options.uda[name]), rest)
+        unsure = () if name in options.unlabeled else repeated
+        rest, copies, said = read_copies(task, Path(options.uda[name]), rest, unsure)
         notes.append(f"{name}: {said}")
         parts |= {"unlabelled": rest, "augmented": copies}
     elif options.mean_teacher and (name in options.unlabeled or options.labels_per_class):
@@ -127,17 +130,13 @@ def _describe(name, split, part):
 
 def fit_to_checkpoint(options, found):
     """The checkpoint's tokenizer, once it is clear that model, tokenizer and flags go together."""
-    config, tokenizer = BertConfig.from_file(found.folder / "config.json"), Tokenizer.from_folder(found.folder)
+    config = BertConfig.from_file(found.folder / "config.json")
     positions = config.max_position_embeddings
     if "max_length" not in options.given:
         options.max_length = min(options.max_length, positions)
     if options.max_length > positions:
         raise UserError(f"--max_length {options.max_length}: {found.name} has positions for {positions} tokens")
-    if tokenizer.vocab_size > config.vocab_size:
-        raise UserError(
-            f"{found.folder}: its tokenizer knows {tokenizer.vocab_size} tokens, its model {config.vocab_size}; "
-            "these are not of one checkpoint"
-        )
+    tokenizer = Tokenizer.from_folder(found.folder, config.vocab_size)
     if config.type_vocab_size < 2 and any(task.is_pair for task in tasks_of(options).values()):
         raise UserError(f"{found.name} has one token type, but pairs need two: choose other --tasks or --model")
     return tokenizer
@@ -150,7 +149,12 @@ def describe_run(options, found, data, notes):
         "model": describe_model(found),
         "data": {
             name: {
-                split: {"file": str(part.examples.path), "rows": len(part.examples), "sha": fingerprint(part.examples)}
+                split: {
+                    "file": str(part.examples.path),
+                    **({"labels_file": str(path)} if (path := part.examples.labels_path) else {}),
+                    "rows": len(part.examples),
+                    "sha": fingerprint(part.examples),
+                }
                 for split, part in splits.items()
             }
             for name, splits in data.items()

@@ -32,7 +32,7 @@ from tables import Row, Table
 
 
 def copies(method, files):
-    """The value of --uda: {task: file} -> "task=method(file),..."."""
+    """The value of --uda or --train_on_augmented: {task: file} -> "task=method(file),..."."""
     return ",".join(f"{task}={method}({file})" for task, file in files.items())
 
 

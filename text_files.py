@@ -9,11 +9,13 @@ with augmentation.py's own seed and settings, and kept under a digest of that co
 may be laid where it is looked for.
 """
 
+import contextlib
 import functools
+import os
 import re
 from pathlib import Path
 
-from files import UserError, sha256, written_whole
+from files import UserError, sha256
 
 FOLDERS = ("data_dir", "glue_dir", "imdb_dir", "unlabelled_dir")
 MASKED_LM = "masked_lm"
@@ -64,11 +66,24 @@ def _copies(method, source, kept, model):
         return path
     if method not in MADE_HERE:
         raise UserError(f"{method} copies cannot be made here; lay those of {source}, made elsewhere, at {path}")
-    rows = read_rows(source)
     kept.mkdir(parents=True, exist_ok=True)
-    with written_whole(path) as temporary:  # another sweep may be making the same file
-        augment(rows, temporary, method, source=digest, model=model)
+    with alone_in(kept):  # another sweep may be making the same file
+        if not path.is_file():
+            augment(read_rows(source), path, method, source=digest, model=model)
     return path
+
+
+@contextlib.contextmanager
+def alone_in(folder):
+    """Waits until no other process is in here with the same folder; ends with the process."""
+    import fcntl  # not on Windows, where `list` and `show` still work
+
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 @functools.cache

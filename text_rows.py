@@ -1,6 +1,7 @@
 """Files of text: texts by id, read from a task's file, a plain table or JSON lines; and the random numbers of a row.
 
-augmentation.py reads and writes such files, and --unlabeled and --uda of multitask_classifier.py read them.
+augmentation.py reads and writes such files; --unlabeled, --uda and --train_on_augmented of multitask_classifier.py read
+them.
 """
 
 import gzip

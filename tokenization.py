@@ -124,9 +124,10 @@ class Tokenizer:
         return dict(sorted(self._rust.get_vocab().items(), key=lambda item: item[1]))
 
     @classmethod
-    def from_folder(cls, folder):
+    def from_folder(cls, folder, most=None):
         """From `tokenizer.json`, else from `vocab.txt` (lower-casing, as bert-base-uncased). Raises UserError where
-        neither can be read or BERT's special tokens are not in it."""
+        neither can be read, BERT's special tokens are not in it, or it knows more tokens than its model does (`most`).
+        """
         whole, vocabulary = Path(folder) / "tokenizer.json", Path(folder) / "vocab.txt"
         path = whole if whole.is_file() else vocabulary
         if not path.is_file():
@@ -141,6 +142,11 @@ class Tokenizer:
             raise UserError(f"{path}: not a tokenizer of BERT ({short(str(error))})") from None
         if None in (tokenizer.cls, tokenizer.sep, tokenizer.pad, tokenizer.mask):
             raise UserError(f"{path}: not a tokenizer of BERT: [CLS], [SEP], [PAD] or [MASK] is missing")
+        if most is not None and tokenizer.vocab_size > most:
+            raise UserError(
+                f"{folder}: its tokenizer knows {tokenizer.vocab_size} tokens, its model {most}; "
+                "these are not of one checkpoint"
+            )
         return tokenizer
 
     def encode(self, texts, max_length, fused=True):

@@ -13,6 +13,8 @@ from datasets import Examples
 from files import UserError
 from text_rows import read_augmented, read_rows
 
+ENOUGH = 100  # copies from which it can be told whether they are of these texts
+
 
 def split_labels(examples, per_class, seed):
     """(examples that keep their label, the rest without): `per_class` rows of each class, drawn by `seed`, or all of a
@@ -45,28 +47,45 @@ def read_unlabelled(task, path):
     return Examples(task, "unlabelled", path, [*rows.texts], [*rows.texts.values()], None), rows.skipped
 
 
-def read_copies(task, path, originals, flag="uda", called="unlabelled"):
+def read_copies(task, path, originals, repeated=(), flag="uda", called="unlabelled"):
     """(the originals that have a changed copy in the flag's file, those copies, a sentence on how many there are).
     Copies keep their originals' labels, where these have some. `called`: what a reader calls the originals.
 
-    Raises UserError where fewer than half of the originals have one: then the file is of other texts.
+    repeated: ids that several rows of the originals' file have; which of them a copy is of, nobody can tell.
+    Raises UserError where fewer than half of the originals have a copy, or copies are no more like their originals than
+    like the next one's: then the file is of other texts.
     """
     rows = read_augmented(path)
     _check_form(task, rows, path)
-    first = {id: row for row, id in reversed([*enumerate(originals.ids)])}  # there too the first row of an id counts
-    found = sorted(row for id, row in first.items() if id in rows.texts)
+    where, of_others = f"--{flag} {task.name}={path}", "so it is of other texts: make it from the same file"
+    found = [row for row, id in enumerate(originals.ids) if id in rows.texts and id not in repeated]
     if 2 * len(found) < len(originals):
         raise UserError(
-            f"--{flag} {task.name}={path}: {len(found):,} of {len(originals):,} {called} texts have a copy there by "
-            "id; fewer than half, so it is of other texts: make it from the same file"
+            f"{where}: {len(found):,} of {len(originals):,} {called} texts have a copy there by id; fewer than half, "
+            f"{of_others}"
         )
     kept = _rows(originals, found)
-    copies = replace(kept, split="augmented", path=path, texts=[rows.texts[id] for id in kept.ids])
+    texts = [rows.texts[id] for id in kept.ids]
+    if len(texts) >= ENOUGH and _likeness(kept.texts, texts) < 1.2 * _likeness(kept.texts, texts[1:] + texts[:1]):
+        raise UserError(
+            f"{where}: the copies share no more words with the texts of their ids than with other texts, {of_others}"
+        )
+    labels_path = None if originals.labels is None else originals.path
+    copies = replace(kept, split="augmented", path=path, texts=texts, skipped=[], labels_path=labels_path)
     same = sum(a == b for a, b in zip(kept.texts, copies.texts, strict=True))
     said = f"{len(found):,} of {len(originals):,} {called} texts have a copy in {path}, {same:,} of them unchanged"
     if rows.skipped:
         said += f"; {len(rows.skipped):,} row{'s' * (len(rows.skipped) > 1)} there skipped ({rows.skipped[0]})"
+    if kept.labels is not None and task.kind == "classification":
+        lost = np.setdiff1d(originals.labels, kept.labels)
+        said += f"; none of label {', '.join(task.labels[label] for label in lost)}" if len(lost) else ""
     return kept, copies, said
+
+
+def _likeness(ones, others):
+    """The mean share of words that two texts have in common, over pairs of them."""
+    words = ([set(" ".join(texts).lower().split()) for texts in side] for side in (ones, others))
+    return np.mean([len(a & b) / max(1, len(a | b)) for a, b in zip(*words, strict=True)])
 
 
 def _check_form(task, rows, path):

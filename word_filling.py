@@ -7,14 +7,12 @@ Shapes: n words of a text, N tokens of several texts, M blanks of a text or of s
 be filled in, K the likeliest of them.
 """
 
-import json
-
 import numpy as np
 import torch
 
 from bert import BertForMaskedLM
 from files import UserError
-from hub import resolve
+from hub import pretraining_scores, resolve
 from masking import exam_of, perplexity
 from packing import pack
 from tokenization import Tokenizer
@@ -29,7 +27,7 @@ class FillMask:
 
     Each word is blanked with probability p, and one where none would be. A blank is one [MASK], whatever the word was;
     all blanks of a text are filled in from one pass of the model, so that none sees what the others became. Each is
-    drawn from the K = 10 likeliest words, in proportion to their probabilities; the word that stood there is none of
+    drawn from the K = 10 likeliest words, in proportion to their probabilities; the token that stood there is none of
     them. Words are runs of letters and digits (as in TfIdf) on both sides: pieces such as ##ing are not drawn. Blanks
     beyond the model's longest sequence keep their word.
     """
@@ -37,27 +35,34 @@ class FillMask:
     def __init__(self, texts, p, model):
         """model: a checkpoint, as --model of multitask_classifier.py. UserError where it has no masked-LM head."""
         self.p, self.found = p, resolve(model)
-        self.tokenizer = Tokenizer.from_folder(self.found.folder)
-        self.model = BertForMaskedLM.from_pretrained(self.found.folder).eval()
+        self.model = BertForMaskedLM.from_pretrained(self.found.folder)
         if self.model.head_is_new:
             raise UserError(
                 f"{self.found.name} has no masked-LM head to fill words in with: train one (python pretraining.py "
                 f"--model {model} --run_dir RUN), and give --model RUN/bert"
             )
-        self.longest = self.model.bert.config.max_position_embeddings
+        config = self.model.bert.config
+        self.tokenizer = Tokenizer.from_folder(self.found.folder, config.vocab_size)
+        self.longest = config.max_position_embeddings
+        if self.tokenizer.mask not in self.tokenizer.encode([("[MASK]",)], self.longest).ids:
+            raise UserError(
+                f"{self.found.folder}: its tokenizer reads [MASK] as ordinary text, so nothing can be blanked"
+            )
         words = {id: word for word, id in self.tokenizer.vocabulary.items() if TfIdf.WORD.fullmatch(word)}
         self.ids, self.words = torch.tensor([*words]), [*words.values()]  # [W]
-        self.place = {word: place for place, word in enumerate(self.words)}  # of a word among the W
+        self.place = {id: place for place, id in enumerate(words)}  # of a token among the W
 
-    def held_out_perplexity(self, texts):
-        """(a number, what it was measured on): what the head's training run wrote down, or else that on some of the
-        texts."""
-        record = self.found.folder.parent / "scores.json"  # of a run of pretraining.py
-        if record.is_file() and "perplexity" in (scores := json.loads(record.read_text(encoding="utf-8"))):
-            return scores["perplexity"], "the text held out from its training"
+    def quality(self, texts):
+        """A sentence on the head's perplexity: on the text held out from its training, where that was by
+        pretraining.py, else on some of the texts."""
+        if scores := pretraining_scores(self.found.folder):
+            return f"{self.found.name}: held-out perplexity {scores['perplexity']:.2f}, as its training run measured it"
         few = [(text,) for text in texts[:KNOWN_BY]]
         exam = exam_of(self.tokenizer.encode(few, self.longest), self.tokenizer, "cpu")
-        return perplexity(self.model.losses, exam), f"the first {len(few):,} texts"
+        if not any(len(labels) for _, _, labels in exam):
+            return f"{self.found.name}: the texts are too short to tell its perplexity"
+        number = perplexity(self.model.losses, exam)
+        return f"{self.found.name}: perplexity {number:.2f} on the first {len(few):,} texts"
 
     def __call__(self, text, random):
         """text -> text; random: a numpy RandomState."""
@@ -96,8 +101,12 @@ class FillMask:
 
     def _draw(self, logits, blanks, draws):
         """The words [M] for the M blanks of a text, less those that were cut off: logits [M, W], draws [M]."""
-        for row, blank in zip(logits, blanks, strict=False):  # strict=False: what was cut off has no row
-            if (place := self.place.get(blank[0].lower())) is not None:
+        if not len(logits):
+            return []
+        was = self.tokenizer.encode([(blank[0],) for blank in blanks[: len(logits)]], self.longest)
+        for row, start, length in zip(logits, was.offsets[:-1], was.lengths, strict=True):
+            place = self.place.get(was.ids[start + 1])
+            if length == 3 and place is not None:  # [CLS] word [SEP]: the word is one token
                 row[place] = -torch.inf
         best, places = logits.topk(min(CANDIDATES, len(self.words)))  # [M, K]
         up_to = best.double().softmax(dim=-1).cumsum(dim=-1).numpy()  # [M, K]

@@ -384,7 +384,7 @@ MISTAKES = {
     "no model to fill words in with": (["--method", "mlm"], "say which with --model"),
     "a model that fills nothing in": (["--model", "minilm"], "--model has no meaning with --method eda"),
     "a seed that is none": (["--seed", "x"], "--seed: 'x': expected a whole number"),
-    "nowhere to write": (["--out", "nowhere/out.tsv"], "No such file"),
+    "nowhere to write": (["--out", "nowhere/out.tsv"], "there is no folder nowhere"),
     "onto a folder": (["--out", "."], "not an ordinary file"),
     "onto the input": (["--out", "in.tsv"], "would replace the file that --in reads"),
 }

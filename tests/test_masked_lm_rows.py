@@ -1,6 +1,7 @@
 """Rows of tables that need a checkpoint of pretraining.py: as their model, or to fill in words of their texts."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -28,13 +29,14 @@ ROWS = replace(
 
 
 class CopiesScript(Script):
-    """A stand-in whose runs read the file of --train_on_augmented in place of the training file."""
+    """A stand-in whose runs read the file of --train_on_augmented in place of the training file, as real ones do."""
 
     @staticmethod
     def config(flags):
         config = Script.config(flags)
-        for task, file in flags.train_on_augmented.items():
-            config["data"].setdefault(task, {})["train"] = {"file": file, "rows": 3, "sha": "0"}
+        for file in flags.train_on_augmented.values():
+            split = config["data"]["ids-sst-train.csv"]["train"]
+            config["data"]["ids-sst-train.csv"]["train"] = {**split, "file": file, "labels_file": split["file"]}
         return config
 
 
@@ -81,7 +83,8 @@ def test_rows_with_the_checkpoint(script, run, head, home, capsys, tiny_model):
         assert results[name]["masked_lm"]["scores"]["perplexity"] == 43.21
     assert "masked_lm" not in results["plain"]
     assert results["copies"]["flags"]["train_on_augmented"] == {"sst": f"mlm({SST})"}
-    assert results["copies"]["data"]["sst"]["train"]["file"] == f"mlm({SST})"
+    split = results["copies"]["data"]["ids-sst-train.csv"]["train"]
+    assert (split["file"], split["labels_file"]) == (f"mlm({SST})", SST)
     assert str(home) not in json.dumps(results)  # nothing on where things lie here
 
     assert run("--masked_lm", str(head)) == 0
@@ -90,9 +93,41 @@ def test_rows_with_the_checkpoint(script, run, head, home, capsys, tiny_model):
     assert "The masked-LM checkpoint: 4 epochs over 1,234 texts; held-out perplexity 812.2 before, 43.2 after." in text
 
 
+def test_other_labels_are_another_experiment(script, run, head, data):
+    """Copies of the same texts are the same whatever the labels are."""
+    run("--masked_lm", str(head), data=data)
+    file = data / "ids-sst-train.csv"
+    lines = [line.split("\t") for line in file.read_text().splitlines()]
+    flipped = ["\t".join([*cells[:-1], "4" if cells[-1] == "0" else "0"]) for cells in lines[1:]]
+    file.write_text("\n".join(["\t".join(lines[0]), *flipped]) + "\n")
+    script.calls.clear()
+    assert run("--masked_lm", str(head), data=data) == 0
+    assert "copies" in script.rows
+
+
+@pytest.mark.parametrize("what", ["a run", "minilm", "a run that trained no masked LM"])
+def test_what_is_no_such_checkpoint_is_said_at_once(script, run, head, tmp_path, tiny_model, capsys, what):
+    given = {"a run": head.parent, "minilm": "minilm"}.get(what) or tmp_path / "classifier/bert"
+    if what not in ("a run", "minilm"):
+        tiny.make_masked_lm(given, tiny_model)
+        (given.parent / "scores.json").write_text(json.dumps({"dev": {}}))
+    assert run("--masked_lm", str(given)) == 2
+    assert capsys.readouterr().err == (
+        f"error: --masked_lm {given}: expected RUN/bert of a finished run of pretraining.py\n"
+    )
+    assert script.calls == []
+
+
+def test_a_model_of_any_name(script, run, tmp_path, tiny_model):
+    odd = shutil.copytree(tiny_model, tmp_path / "ck(1){a}")
+    assert run("--only", "plain", model=odd) == 0
+    assert script.calls[-1][1].model == str(odd)
+
+
 def test_another_checkpoint_is_another_experiment(script, run, head, tmp_path, tiny_model):
     run("--masked_lm", str(head))
-    other = tiny.make_masked_lm(tmp_path / "other", tiny_model, seed=4)
+    other = tiny.make_masked_lm(tmp_path / "other/bert", tiny_model, seed=4)
+    shutil.copy(head.parent / "scores.json", other.parent)
     script.calls.clear()
     assert run("--masked_lm", str(other)) == 0
     assert script.rows == ["copies", "heads", "all"]

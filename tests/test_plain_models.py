@@ -283,7 +283,7 @@ def test_mnli_s_dashes_are_skipped_and_counted(spoiled, tmp_path, argv_of):
 REFUSED = """--pairs concat; --schedule in_turn; --step summed; --task_order rte,qqp; --init runs/x; --eval_train
 --pcgrad; --smart 1; --r_drop 1; --sts_head linear; --sst_head coral; --mean_teacher kl; --labels_per_class 5
 --tsa linear; --batch_size rte=4,qqp=4,mnli=4,sst2=4; --tasks rte,sst; --tasks sts; --literal_eq20; --plain_lr 0
---limit sst=5; --sst_train x.csv"""
+--limit sst=5; --sst_train x.csv; --train_on_augmented rte=x.tsv"""
 
 
 @pytest.mark.parametrize("line", REFUSED.replace("\n", "; ").split("; "))

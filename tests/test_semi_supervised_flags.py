@@ -181,6 +181,20 @@ def test_train_on_augmented(run_of, tmp_path, tiny_data):
         assert trainer.data["sst"][split].examples.texts == plain.data["sst"][split].examples.texts
 
 
+def test_train_on_augmented_with_an_id_twice(tmp_path, trainer_of, data):
+    """Neither row of the id is trained on, even where --limit leaves but one of the two."""
+    file = data / TASKS["sst"].files["train"]
+    lines = file.read_text().splitlines()
+    twice = lines[1].split("\t")[1]
+    file.write_text("\n".join([*lines, "\t".join(["x", twice, "another text", "3"])]) + "\n")
+    sst, copies = copies_for(tmp_path, data, "sst")
+    for limit in (21, 20, 19):
+        trainer = trainer_of(*tiny.FINETUNE, "--train_on_augmented", sst, "--limit", f"sst={limit}", "--data_dir", data)
+        found = trainer.data["sst"]["train"].examples
+        assert twice not in found.ids
+        assert found.texts == [copies[id] for id in found.ids]
+
+
 def test_train_on_augmented_beside_text_without_labels(run_of, tmp_path, tiny_data):
     """The labelled rows are copies, those without labels the texts themselves."""
     quora, copies = copies_for(tmp_path, tiny_data, "quora")

@@ -29,6 +29,41 @@ def with_labels(examples):
     return dict(zip(examples.ids, examples.labels.tolist(), strict=True))
 
 
+def many_texts(count=120, seed=1):
+    random = np.random.default_rng(seed)
+    return {f"id{row}": (" ".join(random.choice(tiny.WORDS, 9)),) for row in range(count)}
+
+
+def test_labels_go_with_their_texts_alone(tmp_path):
+    """An id that comes twice has no copy that is surely its own; labels that no copy has are named."""
+    texts = {f"id{row}": (f"copy {row}",) for row in range(10)}
+    whole = replace(examples_of(TASKS["sst"], [0, 1, 2, 3, 4] * 2), path="labels.csv")
+    path = written(tmp_path / "copies.tsv", texts)
+    _, copies, said = read_copies(TASKS["sst"], path, whole, {"id1", "id6"}, "train_on_augmented", "labelled")
+    assert with_labels(copies) == {id: label for id, label in with_labels(whole).items() if id not in ("id1", "id6")}
+    assert copies.texts == [texts[id] for id in copies.ids]
+    assert (copies.path, copies.labels_path) == (path, "labels.csv")
+    assert said.endswith("0 of them unchanged; none of label somewhat negative")
+    assert read_copies(TASKS["sst"], path, replace(whole, labels=None))[1].labels_path is None
+
+
+@pytest.mark.parametrize("flag", ["uda", "train_on_augmented"])
+def test_ids_that_match_by_chance_are_told_by_the_texts(tmp_path, flag):
+    """Row numbers are ids in every file: copies of other texts, or of these a row further, are refused."""
+    texts = many_texts()
+    whole = replace(examples_of(TASKS["sst"], [0] * len(texts)), texts=[*texts.values()])
+    own = written(tmp_path / "own.tsv", unlabelled_text.copied(texts))
+    assert len(read_copies(TASKS["sst"], own, whole, (), flag)[1]) == len(texts)
+    ids, shifted = [*texts], [*unlabelled_text.copied(texts).values()]
+    for name, wrong in (
+        ("other", many_texts(seed=2)),
+        ("shifted", dict(zip(ids, shifted[1:] + shifted[:1], strict=True))),
+    ):
+        path = written(tmp_path / f"{name}.tsv", wrong)
+        with pytest.raises(UserError, match=f"--{flag} sst=.*share no more words with the texts of their ids than"):
+            read_copies(TASKS["sst"], path, whole, (), flag)
+
+
 # --------------------------------------------------------------------------------------------------- split_labels
 
 

@@ -1,5 +1,6 @@
 """Words filled in by a masked language model: what is blanked, what may be drawn, how often, against transformers."""
 
+import itertools
 import json
 import re
 import shutil
@@ -8,12 +9,15 @@ from collections import Counter
 import numpy as np
 import pytest
 import tiny
+import tokenizers
 import torch
+import torch.nn.functional as F
 import transformers
 
 import augmentation
 from files import UserError
-from text_rows import generator, read_augmented
+from masking import exam_of
+from text_rows import Rows, generator, read_augmented
 from tokenization import Tokenizer
 from word_filling import FillMask
 
@@ -111,21 +115,96 @@ def test_what_lies_beyond_the_longest_sequence_stays(tmp_path, tiny_model):
     assert out[14:] == words[14:]
 
 
+def expected_perplexity(folder, texts):
+    """That of transformers' model where exam_of hides tokens, text by text."""
+    tokenizer, theirs = Tokenizer.from_folder(folder), transformers.BertForMaskedLM.from_pretrained(folder)
+    losses = []
+    for tokens, places, labels in exam_of(tokenizer.encode([(text,) for text in texts], 512), tokenizer, "cpu"):
+        for start, stop in itertools.pairwise([*tokens.packing.first.tolist(), len(tokens.ids)]):
+            here = (start <= places) & (places < stop)
+            with torch.no_grad():
+                logits = theirs(tokens.ids[None, start:stop]).logits[0, places[here] - start].double()
+            losses += F.cross_entropy(logits, labels[here], reduction="none").tolist()
+    return np.exp(np.mean(losses))
+
+
 def test_perplexity_of_the_training_run_or_of_the_texts(tmp_path, head):
     texts = [" ".join(tiny.WORDS[start : start + 9]) for start in range(40)]
     run, copied = tmp_path / "run", shutil.copytree(head, tmp_path / "run/bert")
-    number, measured_on = FillMask(texts, 0.3, str(copied)).held_out_perplexity(texts)
-    assert measured_on == "the first 40 texts"
-    assert 1 < number < 1e6
-    (run / "scores.json").write_text(json.dumps({"perplexity": 12.5}))
-    assert FillMask(texts, 0.3, str(copied)).held_out_perplexity(texts) == (12.5, "the text held out from its training")
-    (run / "scores.json").write_text(json.dumps({"dev": {}}))  # of a run that is none of pretraining.py's
-    assert FillMask(texts, 0.3, str(copied)).held_out_perplexity(texts)[0] == number
+    fill = FillMask(texts, 0.3, str(copied))
+    measured = f"{copied}: perplexity {expected_perplexity(copied, texts):.2f} on the first 40 texts"
+    assert fill.quality(texts) == measured
+    scores = {"perplexity_before": 80, "perplexity": 12.5, "epochs": 4, "texts": 900}
+    (run / "scores.json").write_text(json.dumps(scores))
+    assert fill.quality(texts) == f"{copied}: held-out perplexity 12.50, as its training run measured it"
+    for other in (
+        {"dev": {}},
+        {**scores, "perplexity": None},
+        7,
+        "not JSON",
+    ):  # of a run that is none of pretraining.py's
+        (run / "scores.json").write_text(other if other == "not JSON" else json.dumps(other))
+        assert fill.quality(texts) == measured
+    assert fill.quality(["film"]) == f"{copied}: the texts are too short to tell its perplexity"
 
 
 def test_a_checkpoint_without_a_head_is_refused(tiny_model):
     with pytest.raises(UserError, match="no masked-LM head to fill words in with: train one"):
         FillMask([], 0.3, str(tiny_model))
+
+
+def test_a_tokenizer_that_does_not_fit_is_refused(tmp_path, head):
+    for name, spoil in (
+        ("knows 128 tokens, its model 126", lambda words: [*words, "more", "most"]),
+        ("reads \\[MASK\\] as ordinary text", None),
+    ):
+        folder = shutil.copytree(head, tmp_path / name[:5])
+        if spoil:
+            vocabulary = (folder / "vocab.txt").read_text().split("\n")[:-1]
+            (folder / "vocab.txt").write_text("\n".join(spoil(vocabulary)) + "\n")
+        else:
+            rust = tokenizers.BertWordPieceTokenizer(str(folder / "vocab.txt"), lowercase=True)
+            saved = json.loads(rust.to_str())
+            saved["added_tokens"] = [token for token in saved["added_tokens"] if token["content"] != "[MASK]"]
+            (folder / "tokenizer.json").write_text(json.dumps(saved))
+        with pytest.raises(UserError, match=name):
+            FillMask([], 0.3, str(folder))
+
+
+def test_a_word_is_not_filled_with_itself_whatever_its_case_or_accents(fill):
+    for text in ("Film", "fílm", "FILM"):
+        for draw in np.linspace(0, 0.999, 40):
+            assert fill(text, Draws([0], [draw])) != "film"
+
+
+def test_a_stopped_command_goes_on_to_the_same_bytes_and_never_with_another_model(
+    tmp_path, head, tiny_model, monkeypatch
+):
+    rows = Rows({f"r{i}": (" ".join(tiny.WORDS[i % 40 : i % 40 + 6]), "a film") for i in range(80)}, [])
+    augmentation.augment(rows, tmp_path / "whole.tsv", "mlm", model=str(head))
+
+    class Stop(Exception):
+        pass
+
+    def stop(seed, id):
+        if id == "r70":
+            raise Stop
+        return generator(seed, id)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(augmentation, "generator", stop)
+        for model in (head, tiny.make_masked_lm(tmp_path / "other", tiny_model, seed=4)):
+            with pytest.raises(Stop):
+                augmentation.augment(rows, tmp_path / "out.tsv", "mlm", model=str(model))
+    partials = sorted(tmp_path.glob("out.tsv.*.partial"))
+    assert len(partials) == 2
+    for partial in partials:  # as if killed within a chunk
+        lines = partial.read_bytes().splitlines(keepends=True)
+        assert len(lines) == 1 + 64
+        partial.write_bytes(b"".join(lines[:40]))
+    assert augmentation.augment(rows, tmp_path / "out.tsv", "mlm", model=str(head)) == (0, 39)
+    assert (tmp_path / "out.tsv").read_bytes() == (tmp_path / "whole.tsv").read_bytes()
+    assert len([*tmp_path.glob("out.tsv.*.partial")]) == 1
 
 
 def test_the_command(tmp_path, head, tiny_data, capsys):
