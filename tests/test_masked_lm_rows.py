@@ -90,7 +90,7 @@ def test_rows_with_the_checkpoint(script, run, head, home, capsys, tiny_model):
     assert run("--masked_lm", str(head)) == 0
     assert len(script.calls) == 4  # nothing again
     text, _ = shown(capsys)
-    assert "The masked-LM checkpoint: 4 epochs over 1,234 texts; held-out perplexity 812.2 before, 43.2 after." in text
+    assert "The masked-LM checkpoint: 1,234 texts, epochs: 4; held-out perplexity 812.2 before, 43.2 after." in text
 
 
 def test_other_labels_are_another_experiment(script, run, head, data):
