@@ -166,8 +166,8 @@ def _legend(table, lines):
     told = [result["masked_lm"]["scores"] for line in measured for result in line.results if "masked_lm" in result]
     for scores in {scores["perplexity"]: scores for scores in told}.values():
         text.append(
-            f"The masked-LM checkpoint: {scores['texts']:,.0f} texts, epochs: {scores['epochs']:g}; held-out perplexity "
-            f"{scores['perplexity_before']:.1f} before, {scores['perplexity']:.1f} after."
+            f"The masked-LM checkpoint: {scores['texts']:,.0f} texts, epochs: {scores['epochs']:g}; held-out "
+            f"perplexity {scores['perplexity_before']:.1f} before, {scores['perplexity']:.1f} after."
         )
     if any(line.fraction < 1 for line in measured):
         text.append("A fraction below 1: trained on that fixed share of each task's training rows.")
