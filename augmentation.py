@@ -64,7 +64,7 @@ def change_of(method, texts, p, model=None):
         return Change(lambda jobs: [change(text, random) for text, random in jobs])
     from word_filling import FillMask  # torch takes a second, which the others do not need
 
-    change = FillMask(texts, p, model)
+    change = FillMask(p, model)
     return Change(change.many, ROWS_FILLED, (sha256(change.found.weights),), change.quality(texts))
 
 

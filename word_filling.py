@@ -32,7 +32,7 @@ class FillMask:
     beyond the model's longest sequence keep their word.
     """
 
-    def __init__(self, texts, p, model):
+    def __init__(self, p, model):
         """model: a checkpoint, as --model of multitask_classifier.py. UserError where it has no masked-LM head."""
         self.p, self.found = p, resolve(model)
         self.model = BertForMaskedLM.from_pretrained(self.found.folder)

@@ -30,7 +30,7 @@ def head(tmp_path_factory, tiny_model):
 
 @pytest.fixture(scope="module")
 def fill(head):
-    return FillMask([], 0.3, str(head))
+    return FillMask(0.3, str(head))
 
 
 class Draws:
@@ -96,8 +96,15 @@ def test_the_share_blanked_is_p_and_never_none(fill):
         changed += differing
     n = 300 * len(words)
     assert abs(changed - 0.3 * n) < 4 * np.sqrt(n * 0.3 * 0.7) + 300 * 0.7 ** len(words)
-    out = FillMask([], 1e-9, str(fill.found.folder))(" ".join(words), generator(0, 0)).split()
+    out = FillMask(1e-9, str(fill.found.folder))(" ".join(words), generator(0, 0)).split()
     assert sum(a != b for a, b in zip(out, words, strict=True)) == 1
+
+
+def test_several_texts_at_once_become_what_they_become_alone(fill):
+    texts = [" ".join(tiny.WORDS[start : start + 3 + 7 * start % 11]) for start in range(30)] + ["", "?!"]
+    together = fill.many([(text, generator(1, row)) for row, text in enumerate(texts)])
+    assert together == [fill(text, generator(1, row)) for row, text in enumerate(texts)]
+    assert sum(a != b for a, b in zip(together, texts, strict=True)) == 30
 
 
 def test_odd_texts(fill):
@@ -109,7 +116,7 @@ def test_odd_texts(fill):
 
 def test_what_lies_beyond_the_longest_sequence_stays(tmp_path, tiny_model):
     short = tiny.make_masked_lm(tmp_path / "run", tiny.make_checkpoint(tmp_path / "short", positions=16))
-    fill, words = FillMask([], 1.0, str(short)), ["film", "story"] * 20
+    fill, words = FillMask(1.0, str(short)), ["film", "story"] * 20
     out = fill(" ".join(words), generator(0, 0)).split()
     assert all(a != b for a, b in zip(out[:14], words, strict=False))
     assert out[14:] == words[14:]
@@ -131,7 +138,7 @@ def expected_perplexity(folder, texts):
 def test_perplexity_of_the_training_run_or_of_the_texts(tmp_path, head):
     texts = [" ".join(tiny.WORDS[start : start + 9]) for start in range(40)]
     run, copied = tmp_path / "run", shutil.copytree(head, tmp_path / "run/bert")
-    fill = FillMask(texts, 0.3, str(copied))
+    fill = FillMask(0.3, str(copied))
     measured = f"{copied}: perplexity {expected_perplexity(copied, texts):.2f} on the first 40 texts"
     assert fill.quality(texts) == measured
     scores = {"perplexity_before": 80, "perplexity": 12.5, "epochs": 4, "texts": 900}
@@ -150,7 +157,7 @@ def test_perplexity_of_the_training_run_or_of_the_texts(tmp_path, head):
 
 def test_a_checkpoint_without_a_head_is_refused(tiny_model):
     with pytest.raises(UserError, match="no masked-LM head to fill words in with: train one"):
-        FillMask([], 0.3, str(tiny_model))
+        FillMask(0.3, str(tiny_model))
 
 
 def test_a_tokenizer_that_does_not_fit_is_refused(tmp_path, head):
@@ -168,7 +175,7 @@ def test_a_tokenizer_that_does_not_fit_is_refused(tmp_path, head):
             saved["added_tokens"] = [token for token in saved["added_tokens"] if token["content"] != "[MASK]"]
             (folder / "tokenizer.json").write_text(json.dumps(saved))
         with pytest.raises(UserError, match=name):
-            FillMask([], 0.3, str(folder))
+            FillMask(0.3, str(folder))
 
 
 def test_a_word_is_not_filled_with_itself_whatever_its_case_or_accents(fill):
