@@ -3,12 +3,16 @@
 import itertools
 import os
 import shutil
+import signal
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is imported; see multitask_classifier.py
 
 import pytest
 import tiny
 from sweeps import home, run, script  # noqa: F401  (fixtures)
+
+# A shell's background jobs begin with SIGINT ignored, and so would every process that the tests start and interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
