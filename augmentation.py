@@ -85,7 +85,7 @@ def augment(rows, out, method, seed=0, p=None, source="", model=None):
     partial = _partial(out, [method, seed, p, source, *change.made_by])
     chunks = _chunks([*rows.texts.items()], change.at_once)
 
-    with open(partial, "a+b", buffering=0) as f:  # unbuffered, so that a kill loses no more than the row being made
+    with open(partial, "a+b", buffering=0) as f:  # unbuffered, so that a kill loses no more than the rows being made
         done = _done(f)
         resumed = len(done)
         if not f.tell():
