@@ -27,13 +27,13 @@ from typing import NamedTuple
 from tqdm import tqdm
 
 import datasets
-import flag_types
-from chat import Chat, Pace, api_key
-from files import UserError, complain, sha256, short, written_whole
-from flags import Parser
-from prompting import PROMPTS, Filter, Journal, make_copies, read_prompts
-from text_rows import generator, read_rows
-from word_changes import Eda, TfIdf
+from minbert.augment.chat import Chat, Pace, api_key
+from minbert.augment.prompting import PROMPTS, Filter, Journal, make_copies, read_prompts
+from minbert.augment.word_changes import Eda, TfIdf
+from minbert.files import UserError, complain, sha256, short, written_whole
+from minbert.flags import types as flag_types
+from minbert.flags.parser import Parser
+from minbert.text.rows import generator, read_rows
 
 METHODS = {"tfidf": TfIdf.default, "eda": Eda.default, "mlm": 0.15}  # that need nobody else -> their p
 OF_ALL = {"method", "source", "out", "task", "seed"}
@@ -62,7 +62,7 @@ def change_of(method, texts, p, model=None):
     if method != "mlm":
         change = {"tfidf": TfIdf, "eda": Eda}[method](texts, p)
         return Change(lambda jobs: [change(text, random) for text, random in jobs])
-    from word_filling import FillMask  # torch takes a second, which the others do not need
+    from minbert.augment.word_filling import FillMask  # torch takes a second, which the others do not need
 
     change = FillMask(p, model)
     return Change(change.many, ROWS_FILLED, (sha256(change.found.weights),), change.quality(texts))

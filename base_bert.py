@@ -20,8 +20,8 @@ from torch import nn
 from torch.nn import init
 from torch.overrides import TorchFunctionMode
 
-from files import UserError, write_json, written_whole
-from hub import find_checkpoint
+from minbert.files import UserError, write_json, written_whole
+from minbert.hub import find_checkpoint
 
 
 @dataclass

@@ -19,8 +19,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from base_bert import BertPreTrainedModel
-from dropout import Dropout
-from packing import PackedTokens, Packing
+from minbert.layers.dropout import Dropout
+from minbert.layers.packing import PackedTokens, Packing
 
 
 class BertSelfAttention(nn.Module):

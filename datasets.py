@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from files import UserError, short
+from minbert.files import UserError, short
 
 HERE = Path(__file__).parent
 SUBSET_SEED = 11711  # of --limit alone: which rows it keeps does not depend on the run's own seed
@@ -303,7 +303,7 @@ COURSE_NAMES = (
 
 
 def __getattr__(name):
-    """The names that the course's evaluation.py imports from here live in course.py, which needs torch."""
+    """The names that the course's evaluation.py imports from here live in minbert/text/course.py, which needs torch."""
     if name in COURSE_NAMES:
-        return getattr(importlib.import_module("course"), name)
+        return getattr(importlib.import_module("minbert.text.course"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

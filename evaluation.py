@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from files import write_text
+from minbert.files import write_text
 
 TOKEN_BUDGET = 4096  # tokens of one prediction batch: enough for full speed, small enough for any machine
 HEAD_ROWS = 4096  # examples that a head reads at a time: a join of two embeddings may be several times their size

@@ -20,9 +20,9 @@ import sys
 import time
 from pathlib import Path
 
-from files import UserError, complain
-from hub import pretraining_scores
-from jobs import (
+from minbert.files import UserError, complain
+from minbert.hub import pretraining_scores
+from minbert.tables.jobs import (
     HERE,
     Job,
     adopt,
@@ -37,10 +37,10 @@ from jobs import (
     why_stale,
     write_result,
 )
-from label_tables import LABEL_TABLES
-from semi_tables import SEMI_TABLES
-from strategy_tables import STRATEGY_TABLES
-from tables import MINBERT, RECIPE, find_row, flags_of
+from minbert.tables.labels import LABEL_TABLES
+from minbert.tables.rows import MINBERT, RECIPE, find_row, flags_of
+from minbert.tables.semi import SEMI_TABLES
+from minbert.tables.strategies import STRATEGY_TABLES
 
 TABLES = {table.name: table for table in (MINBERT, RECIPE, *STRATEGY_TABLES, *LABEL_TABLES, *SEMI_TABLES)}
 FIRST_SEED = 11711  # the course's
@@ -276,7 +276,7 @@ def text_folders(arguments):
 
 
 def show_command(arguments):
-    import report  # matplotlib takes a second
+    from minbert.tables import report  # matplotlib takes a second
 
     table = find_table(arguments.table)
     lines = report.collect(table)
@@ -286,7 +286,7 @@ def show_command(arguments):
 
 
 def compare_command(arguments):
-    import report
+    from minbert.tables import report
 
     print(report.compare(find_table(arguments.table), *arguments.rows, arguments.column))
 

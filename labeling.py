@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from files import UserError
+from minbert.files import UserError
 
 SUM_TOLERANCE = 1e-3  # how far from 1 a prediction may sum: probabilities stored in half precision are off by 5e-4
 

@@ -8,8 +8,8 @@
 import os
 import sys
 
-import options as command_line
-from files import UserError, complain
+from minbert.files import UserError, complain
+from minbert.flags import checks as command_line
 
 if __name__ == "__main__":
     # Before torch is imported: --help and a mistyped flag answer at once, and OpenMP is told to spin only briefly.
@@ -29,21 +29,19 @@ from pathlib import Path
 import torch
 from torch import nn
 
-import grid
-import inference
 import labeling
-import options as command_line
-import plan
-import pseudo_labels
-import results
 from bert import BertModel
-from course import CoursePredictions
-from files import write_json, write_text
-from heads import make_head
-from hub import Found, resolve
-from memory import keep_freed_memory
-from packing import pack
-from runs import (
+from minbert.files import write_json, write_text
+from minbert.flags import checks as command_line
+from minbert.hub import Found, resolve
+from minbert.layers.heads import make_head
+from minbert.layers.packing import pack
+from minbert.memory import keep_freed_memory
+from minbert.methods.shared_head import SharedHead
+from minbert.text.course import CoursePredictions
+from minbert.text.tokenization import Sequences, copy_tokenizer
+from minbert.training import grid, inference, plan, pseudo_labels, results
+from minbert.training.data import (
     changed_data,
     check_outputs,
     describe_model,
@@ -55,9 +53,7 @@ from runs import (
     saved_config,
     tasks_of,
 )
-from shared_head import SharedHead
-from tokenization import Sequences, copy_tokenizer
-from training import Stopped, Trainer, carry_out
+from minbert.training.loop import Stopped, Trainer, carry_out
 
 
 class MultitaskBERT(CoursePredictions, nn.Module):

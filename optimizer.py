@@ -15,7 +15,7 @@ import re
 
 import torch
 
-from files import UserError
+from minbert.files import UserError
 
 CHUNK = 1 << 20  # floats; parameter, gradient, both moments and a scratch of 4 MB each stay in the processor's cache
 SMALL = 4096  # floats; biases and LayerNorms cost less plain than the threads a compiled loop wakes for them

@@ -23,9 +23,9 @@ import sys
 import time
 from pathlib import Path
 
-import flag_types as types
-import flags
-from files import UserError, complain
+from minbert.files import UserError, complain
+from minbert.flags import parser as flags
+from minbert.flags import types
 
 MAY_CHANGE = ("resume", "run_dir", "checkpoint_minutes")  # these do not decide what a run computes
 # Flags that are those of multitask_classifier.py, word for word
@@ -104,19 +104,19 @@ from tqdm import tqdm
 
 from bert import BertForMaskedLM
 from datasets import SUBSET_SEED, TASKS, Examples, data_folder, read, subset
-from files import write_json, write_text
-from hub import resolve
-from inference import read_lines
-from loss_record import LossRecord
-from masking import exam_of, masked_batch, perplexity
-from memory import keep_freed_memory
-from objective import Loss
+from minbert.files import write_json, write_text
+from minbert.hub import resolve
+from minbert.masked_lm.masking import exam_of, masked_batch, perplexity
+from minbert.memory import keep_freed_memory
+from minbert.methods.objective import Loss
+from minbert.methods.schedules import Batches
+from minbert.text.rows import read_rows
+from minbert.text.tokenization import copy_tokenizer
+from minbert.training.data import Split, changed_data, describe_run, fit_to_checkpoint, open_folder
+from minbert.training.inference import read_lines
+from minbert.training.loop import Progress, Stopped, Trainer, carry_out
+from minbert.training.loss_record import LossRecord
 from optimizer import AdamW, parameter_groups
-from runs import Split, changed_data, describe_run, fit_to_checkpoint, open_folder
-from schedules import Batches
-from text_rows import read_rows
-from tokenization import copy_tokenizer
-from training import Progress, Stopped, Trainer, carry_out
 
 HELD_OUT = 0.02  # share of the texts; which ones is drawn by SUBSET_SEED, whatever the run's own seed
 TEXT = "text"  # what the one "task" is called

@@ -2,9 +2,9 @@
 
 "SSL" is also semi-supervised learning, and a plain file of this name would take the place of the standard library's
 `ssl`: `import torch` would die (torch imports asyncio, which imports ssl). So this file runs the standard library's
-ssl inside itself, and looks any other name up in semi_supervised.py, which is imported only then.
+ssl inside itself, and looks any other name up in minbert/methods/semi_supervised.py, which is imported only then.
 Where Python's ssl was imported before the root came onto sys.path (some pytest plugins, a notebook elsewhere), it
-stays; `import semi_supervised` works everywhere, and is what the project itself uses.
+stays; `from minbert.methods import semi_supervised` works everywhere, and is what the project itself uses.
 """
 
 import sysconfig
@@ -18,7 +18,7 @@ def __getattr__(name):
     if name.startswith("__"):  # Python's own questions, such as __path__ and __all__
         raise AttributeError(f"module 'ssl' has no attribute {name!r}")
     try:
-        import semi_supervised
+        from minbert.methods import semi_supervised
     except ImportError as error:  # others ask ssl for old names with hasattr() and expect False, torch or no torch
         raise AttributeError(f"module 'ssl' has no attribute {name!r} (and {error})") from error
     return getattr(semi_supervised, name)

@@ -32,9 +32,9 @@ def main():
     args = parse()
     import torch
 
-    from hub import resolve
-    from memory import keep_freed_memory
-    from runs import fit_to_checkpoint, read_data
+    from minbert.hub import resolve
+    from minbert.memory import keep_freed_memory
+    from minbert.training.data import fit_to_checkpoint, read_data
 
     keep_freed_memory()
     if args.threads:
@@ -69,9 +69,9 @@ def parse():
 
 def options_of(args, flags):
     """The options of a run in label_tables.py's recipe, with more flags."""
-    import options
-    from jobs import command
-    from label_tables import PROTOCOL
+    from minbert.flags import checks as options
+    from minbert.tables.jobs import command
+    from minbert.tables.labels import PROTOCOL
 
     recipe = {**PROTOCOL, "tasks": None, "lr": 5e-5}  # a flag of value None is left out
     where = {"model": args.model, "glue_dir": args.glue_dir, "data_dir": args.data_dir}
@@ -81,8 +81,8 @@ def options_of(args, flags):
 
 def with_targets(options, data):
     """All training examples as one set with the scheme's targets, beside the dev sets of the tasks."""
-    import pseudo_labels
-    from runs import tasks_of
+    from minbert.training import pseudo_labels
+    from minbert.training.data import tasks_of
 
     union = pseudo_labels.union(options, tasks_of(options), data, predict=None)  # the scheme needs no teacher
     rest = {task: {split: part for split, part in splits.items() if split != "train"} for task, splits in data.items()}
@@ -91,8 +91,8 @@ def with_targets(options, data):
 
 def trainer_of(options, found, data):
     """The Trainer of a run. Of its files there are none: only steps are made."""
+    from minbert.training.loop import Trainer
     from multitask_classifier import build_model
-    from training import Trainer
 
     return Trainer(build_model(found, options), data, options, folder=None)
 

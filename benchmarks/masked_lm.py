@@ -35,7 +35,7 @@ def main():
     import torch
     from train_step import in_turns
 
-    from memory import keep_freed_memory
+    from minbert.memory import keep_freed_memory
 
     keep_freed_memory()
     if args.threads:
@@ -58,8 +58,8 @@ def ours(args, size):
 
     import pretraining
     from bert import BertForMaskedLM
-    from hub import resolve
-    from tokenization import Tokenizer
+    from minbert.hub import resolve
+    from minbert.text.tokenization import Tokenizer
 
     argv = ["--batch_size", str(size), *(["--data_dir", args.data_dir] if args.data_dir else [])]
     options = pretraining.parse([*argv, *["--use_gpu"] * args.use_gpu, *["--compile"] * args.compile])
@@ -102,7 +102,7 @@ def padded(run, batches, device):
     import numpy as np
     import torch
 
-    from masking import mask_tokens
+    from minbert.masked_lm.masking import mask_tokens
 
     ((name, index),) = batches
     rows = run.batches[name](0, index)
@@ -120,7 +120,7 @@ def gap(run, model):
     """How far the losses of the first step's batch lie apart, without dropout."""
     import torch
 
-    from objective import Batch
+    from minbert.methods.objective import Batch
 
     run.model.eval(), model.eval()
     first = run.steps_of(0)[0]

@@ -35,10 +35,10 @@ def main():
     import evaluation
     from bert import BertModel
     from datasets import TASKS, data_folder, read
-    from hub import resolve
-    from memory import keep_freed_memory
+    from minbert.hub import resolve
+    from minbert.memory import keep_freed_memory
+    from minbert.text.tokenization import Tokenizer
     from multitask_classifier import MultitaskBERT
-    from tokenization import Tokenizer
 
     keep_freed_memory()
     if args.threads:

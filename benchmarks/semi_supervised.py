@@ -46,8 +46,8 @@ def main():
     args = parse()
     import torch
 
-    from hub import resolve
-    from memory import keep_freed_memory
+    from minbert.hub import resolve
+    from minbert.memory import keep_freed_memory
 
     keep_freed_memory()
     if args.threads:
@@ -88,7 +88,7 @@ def text_files(args, folder):
     """{"texts": task=FILE,..., "copies": task=FILE,...} of the training texts, written unless they are there."""
     import datasets
     from augmentation import augment
-    from text_rows import Rows
+    from minbert.text.rows import Rows
 
     data, _ = datasets.data_folder(args.data_dir)
     files = {name: {task: folder / f"{task}-{name}.tsv" for task in TASKS} for name in ("texts", "copies")}
@@ -104,10 +104,10 @@ def text_files(args, folder):
 
 def trainer_of(name, size, args, found, files):
     """The Trainer of a run with this method. Of its files there are none: only steps are made."""
-    import options
+    from minbert.flags import checks as options
+    from minbert.training.data import fit_to_checkpoint, read_data
+    from minbert.training.loop import Trainer
     from multitask_classifier import build_model
-    from runs import fit_to_checkpoint, read_data
-    from training import Trainer
 
     flags, r = METHODS[name]
     argv = ["--option", "finetune", "--sts_head", "classification", "--batch_size", str(size)]

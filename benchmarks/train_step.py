@@ -46,9 +46,9 @@ def main():
     import torch
 
     from datasets import TASKS, data_folder, read
-    from hub import resolve
-    from memory import keep_freed_memory
-    from tokenization import Tokenizer
+    from minbert.hub import resolve
+    from minbert.memory import keep_freed_memory
+    from minbert.text.tokenization import Tokenizer
 
     keep_freed_memory()
     if args.threads:
@@ -120,7 +120,7 @@ def in_turns(sides, steps, warmup, device):
 
 def compare_methods(args, found, tokenizer, examples, sets, device):
     """Print a line for each of METHODS: a run's own step with it against the plain one."""
-    from runs import Split
+    from minbert.training.data import Split
 
     data = {
         "fused": {name: {"train": Split(examples[name], fused)} for name, (fused, _) in sets.items()},
@@ -146,9 +146,9 @@ def compare_methods(args, found, tokenizer, examples, sets, device):
 
 def trainer_of(flags, size, args, found, data):
     """The Trainer of a run with these flags. Of its files there are none: only steps are made."""
-    import options
+    from minbert.flags import checks as options
+    from minbert.training.loop import Trainer
     from multitask_classifier import build_model
-    from training import Trainer
 
     argv = ["--option", "finetune", "--batch_size", str(size), "--attention", args.attention, *flags]
     argv += ["--use_gpu"] * args.use_gpu + ["--compile"] * args.compile
@@ -173,9 +173,9 @@ def ours(found, args, device):
 
     from bert import BertModel
     from datasets import TASKS
+    from minbert.layers.packing import to_device
     from multitask_classifier import MultitaskBERT
     from optimizer import AdamW
-    from packing import to_device
 
     torch.manual_seed(0)
     bert = BertModel.from_pretrained(found.folder, attention=args.attention)

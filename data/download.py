@@ -27,7 +27,7 @@ from tqdm import tqdm
 HERE = Path(__file__).resolve().parent
 # Run as a script, sys.path starts with data/, not with the root; the root goes last, so that it shadows nothing.
 sys.path.append(str(HERE.parent))
-from files import UserError, sha256, written_whole  # noqa: E402
+from minbert.files import UserError, sha256, written_whole  # noqa: E402
 
 COURSE_URL = "https://raw.githubusercontent.com/gpoesia/minbert-default-final-project/main/data"
 GLUE_URL = "https://dl.fbaipublicfiles.com/glue/data"

@@ -24,7 +24,7 @@ from pathlib import Path
 DATA = Path(__file__).resolve().parent
 sys.path.insert(0, str(DATA.parent))
 
-from files import write_text  # noqa: E402  (the project's root is not on the path of a script in data/)
+from minbert.files import write_text  # noqa: E402  (the project's root is not on the path of a script in data/)
 
 SPLITS = ("train", "dev", "test")
 MNLI_SPLITS = ("train", "dev_matched", "dev_mismatched", "test_matched", "test_mismatched")

@@ -26,7 +26,7 @@ from pathlib import Path
 DATA = Path(__file__).resolve().parent
 sys.path.insert(0, str(DATA.parent))
 
-from files import write_text  # noqa: E402  (the project's root is not on the path of a script in data/)
+from minbert.files import write_text  # noqa: E402  (the project's root is not on the path of a script in data/)
 
 TEXT = DATA / "sample_text"
 SAMPLE = DATA / "sample"

@@ -10,7 +10,7 @@ from collections import Counter
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from text_rows import read_augmented
+from minbert.text.rows import read_augmented
 
 WORDS = ["a", "slow", "film", "about", "two", "brothers", "who", "sell", "their", "house"]
 ROW = re.compile(r"\br\d+\b")  # each row's text has a word that tells which one it is

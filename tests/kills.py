@@ -7,7 +7,7 @@ import signal
 import pytest
 import tiny
 
-import training
+from minbert.training import loop as training
 
 
 class Killed(BaseException):

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import pytest
 import tiny
 
-import analysis
 import evaluation
-import training
+from minbert.training import analysis
+from minbert.training import loop as training
 
 ROWS = {rows[0]: name for name, rows in tiny.GLUE_ROWS.items()}  # training rows -> the task that has as many
 

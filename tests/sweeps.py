@@ -8,11 +8,11 @@ import pytest
 import tiny
 
 import experiments
-import jobs
-import options
 from experiments import TABLES
-from files import sha256
-from tables import Row, Table
+from minbert.files import sha256
+from minbert.flags import checks as options
+from minbert.tables import jobs
+from minbert.tables.rows import Row, Table
 
 TABLE = Table(
     name="demo",

@@ -14,7 +14,7 @@ from torch import nn
 
 from base_bert import BertConfig, from_hugging_face, to_hugging_face
 from bert import BertForMaskedLM, BertModel
-from files import UserError
+from minbert.files import UserError
 
 SIZES = {
     "vocab_size": 61,

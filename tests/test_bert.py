@@ -12,13 +12,13 @@ import transformers
 from reference import random_batch, random_pair, random_theirs, tiny_config
 from torch import nn
 
-import hub
 from base_bert import to_hugging_face
 from bert import BertForMaskedLM, BertLayer, BertModel, BertSelfAttention
 from datasets import TASKS, read
-from files import UserError
-from packing import Packing
-from tokenization import Tokenizer
+from minbert import hub
+from minbert.files import UserError
+from minbert.layers.packing import Packing
+from minbert.text.tokenization import Tokenizer
 
 GOLDEN = Path(__file__).parent / "golden" / "bert.pt"
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]

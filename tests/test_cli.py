@@ -13,12 +13,12 @@ import torch
 from safetensors.torch import load_file
 
 import evaluation
-import options as command_line
-import training
 from bert import BertModel
 from datasets import TASKS, Task, fingerprint, read
-from files import sha256
-from tokenization import Tokenizer
+from minbert.files import sha256
+from minbert.flags import checks as command_line
+from minbert.text.tokenization import Tokenizer
+from minbert.training import loop as training
 
 FINETUNE = tiny.FINETUNE
 

@@ -15,7 +15,7 @@ import pytest
 
 import datasets
 from datasets import TASKS, Task, data_folder, fingerprint, read, subset
-from files import UserError
+from minbert.files import UserError
 
 ROOT = Path(datasets.__file__).parent
 SHARED = ROOT.parent / "shared" / "data"
@@ -384,7 +384,7 @@ def test_fingerprint_sees_every_part(tmp_path):
 
 def test_no_torch_is_imported():
     code = (
-        "import sys, datasets, tokenization; assert 'torch' not in sys.modules; "
+        "import sys, datasets, minbert.text.tokenization; assert 'torch' not in sys.modules; "
         "assert not hasattr(datasets, '__version__')"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

@@ -11,8 +11,8 @@ import torch
 import evaluation
 from bert import BertModel
 from datasets import TASKS, read
+from minbert.text.tokenization import Tokenizer
 from multitask_classifier import MultitaskBERT
-from tokenization import Tokenizer
 
 NAMES = ("sst", "quora", "sts", "cfimdb", "rte", "qqp", "mnli", "sst2")
 SST, QUORA, STS, CFIMDB, RTE, QQP, MNLI, SST2 = (TASKS[name] for name in NAMES)

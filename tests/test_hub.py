@@ -17,17 +17,17 @@ from pathlib import Path
 
 import pytest
 
-import hub
 from base_bert import BertConfig
 from bert import BertModel
-from files import UserError, sha256
+from minbert import hub
+from minbert.files import UserError, sha256
 
 ROOT = Path(__file__).parents[1]
 NOWHERE = "http://127.0.0.1:9"  # refuses
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 ASK = """
 import json, sys, time
-import hub
+from minbert import hub
 {setup}
 start, answer = time.perf_counter(), {{}}
 try:

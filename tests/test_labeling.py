@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from paper_labeling import ANALOGOUS, APPENDIX_A, PREDICTIONS, PRINTED, TABLE_1_AVERAGE, H, T
 
 import datasets
-from files import UserError
 from labeling import (
     FIVE,
     FIVE_CFIMDB,
@@ -25,6 +24,7 @@ from labeling import (
     teachers_needed,
     unmerged,
 )
+from minbert.files import UserError
 
 TWICE = {task: (labels, rows * 2) for task, (labels, rows) in PREDICTIONS.items()}
 YES_NO = {"rte": ("entailment", "not_entailment"), "qqp": ("duplicate", "not_duplicate")}

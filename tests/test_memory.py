@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-import memory
+from minbert import memory
 
 COUNT = """
 import resource, sys
 sys.path.insert(0, sys.argv[1])
-from memory import keep_freed_memory
+from minbert.memory import keep_freed_memory
 if sys.argv[2] == "keep":
     keep_freed_memory()
 faults = []
@@ -27,7 +27,7 @@ print(faults[-1])
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's malloc only")
 def test_a_freed_block_is_used_again():
-    root = str(Path(memory.__file__).parent)
+    root = str(Path(memory.__file__).parents[1])
     kept, given_back = (
         int(subprocess.run([sys.executable, "-c", COUNT, root, way], check=True, capture_output=True).stdout)
         for way in ("keep", "as usual")

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import optimizer
-from files import UserError
+from minbert.files import UserError
 from optimizer import AdamW, learning_rate_factor, parameter_groups, set_learning_rate
 
 SHAPES = [(5, 3), (17,), (2, 3, 4), (1,), ()]

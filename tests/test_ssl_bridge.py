@@ -21,7 +21,7 @@ ORDERS = {
     "the forwarded name then torch": "from ssl import tsa_threshold, create_default_context; import torch",
     "asyncio first": "import asyncio, ssl, torch",
     "urllib first": "import urllib.request, ssl",
-    "semi_supervised first": "import semi_supervised, ssl; assert ssl.tsa_threshold is semi_supervised.tsa_threshold",
+    "ours first": "from minbert.methods.semi_supervised import uda_loss as u; import ssl; assert u is ssl.uda_loss",
     "ssl twice": "import importlib, ssl; importlib.reload(ssl)",
     "an event loop": "import asyncio; asyncio.run(asyncio.sleep(0))",
 }

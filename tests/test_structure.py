@@ -1,4 +1,4 @@
-"""The shape of the house: imports go one way, files stay readable, the README's map of files is true."""
+"""The shape of the house: imports go one way, without circles, and files stay readable."""
 
 import ast
 import re
@@ -8,63 +8,97 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-FILES = {path.stem: path for path in ROOT.glob("*.py")}
+SCRIPTS = ("multitask_classifier", "pretraining", "augmentation", "experiments")
+LIBRARY = ("base_bert", "bert", "optimizer", "datasets", "evaluation", "labeling", "ssl")
+FILES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts): path
+    for path in [*ROOT.glob("*.py"), *(ROOT / "minbert").rglob("*.py")]
+    if path.name != "__init__.py"
+}
+# The floors, from the ground up. A file may import files of its own floor and of those below it.
+FLOORS = (
+    ("minbert.files", "minbert.hub", "minbert.memory", "minbert.layers"),
+    LIBRARY,
+    ("minbert.text",),
+    ("minbert.methods",),
+    ("minbert.flags",),
+    ("minbert.training",),
+    ("multitask_classifier", "minbert.masked_lm"),
+    ("minbert.augment",),
+    ("minbert.tables",),
+    ("pretraining", "augmentation", "experiments"),
+)
+FORWARDS = {"ssl": {"minbert.methods.semi_supervised"}, "datasets": {"minbert.text.course"}}  # names looked up late
 
 
-def imports(path):
-    """Names of the project's own modules that a file imports, anywhere in it."""
-    names = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+def imports(name):
+    """The project's own modules that a file imports, anywhere in it, `importlib.import_module("...")` included."""
+    found = set()
+    for node in ast.walk(ast.parse(FILES[name].read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            names |= {alias.name.split(".")[0] for alias in node.names}
+            found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            names.add((node.module or "").split(".")[0])
-    return names & (FILES.keys() - {"ssl"})  # `import ssl` means Python's own
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.Call) and "import_module" in ast.unparse(node.func):
+            found |= {argument.value for argument in node.args if isinstance(argument, ast.Constant)}
+    return (found & FILES.keys()) - {"ssl"}  # `import ssl` means Python's own
+
+
+def floor_of(name):
+    (floor,) = (i for i, rooms in enumerate(FLOORS) if any(f"{name}.".startswith(f"{room}.") for room in rooms))
+    return floor
+
+
+def test_the_root_holds_the_eight_files_and_three_more_commands():
+    assert {name for name in FILES if "." not in name} == {*LIBRARY, *SCRIPTS}
+
+
+def test_the_two_forwards_are_there():
+    for name, targets in FORWARDS.items():
+        assert targets <= imports(name)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_imports_go_down(name):
+    above = {other for other in imports(name) - FORWARDS.get(name, set()) if floor_of(other) > floor_of(name)}
+    assert not above, f"{name} imports {', '.join(sorted(above))} from a floor above it"
 
 
 def test_no_import_circle():
-    tuple(TopologicalSorter({name: imports(path) for name, path in FILES.items()}).static_order())  # raises CycleError
+    graph = {name: imports(name) - FORWARDS.get(name, set()) for name in FILES}
+    tuple(TopologicalSorter(graph).static_order())  # raises CycleError
 
 
-@pytest.mark.parametrize(
-    ("room", "stranger"),
-    [
-        ("bert", {"datasets", "files", "training", "heads", "schedules", "evaluation", "options"}),
-        ("optimizer", {"bert", "base_bert", "heads", "datasets", "training"}),
-        ("datasets", {"bert", "base_bert", "heads", "training", "packing"}),
-        ("schedules", {"bert", "base_bert", "heads", "datasets", "training", "packing"}),
-        ("heads", {"training", "files", "evaluation", "bert"}),
-        ("evaluation", {"training", "multitask_classifier"}),
-        ("options", {"bert", "datasets", "training", "heads"}),
-        ("semi_supervised", {"files", "training", "bert"}),
-    ],
-)
-def test_what_each_room_does_not_know(room, stranger):
-    assert not imports(FILES[room]) & stranger
+@pytest.mark.parametrize("path", sorted((ROOT / "minbert").rglob("__init__.py")), ids=lambda path: path.parent.name)
+def test_an_init_is_one_docstring(path):
+    (only,) = ast.parse(path.read_text(encoding="utf-8")).body
+    assert isinstance(only.value.value, str)
+
+
+def test_every_folder_of_the_package_has_an_init():
+    assert {path.parent for path in (ROOT / "minbert").rglob("*.py")} == {
+        path.parent for path in (ROOT / "minbert").rglob("__init__.py")
+    }
+
+
+def test_no_folder_hides_a_script():
+    assert not [name for name in (*LIBRARY, *SCRIPTS) if (ROOT / name).is_dir() or (ROOT / "minbert" / name).is_dir()]
+
+
+def test_tests_mirror_the_tree():
+    wings = {path.name for path in (ROOT / "minbert").iterdir() if path.is_dir() and path.name != "__pycache__"}
+    beside = {"data", "fixtures", "golden", "__pycache__"}
+    assert {path.name for path in (ROOT / "tests").iterdir() if path.is_dir()} - beside == wings
 
 
 def test_files_can_be_read_in_one_sitting():
     lengths = {
         path: len(path.read_text(encoding="utf-8").splitlines())
-        for folder in (".", "tests", "benchmarks", "data")
-        for path in (ROOT / folder).glob("*.py")
+        for folder in (".", "minbert/**", "tests/**", "benchmarks", "data")
+        for path in ROOT.glob(f"{folder}/*.py" if folder != "." else "*.py")
     }
     assert not {path.name: length for path, length in lengths.items() if length > 450}
     assert lengths[ROOT / "bert.py"] < 300
-
-
-def test_the_readmes_map_lists_every_file_with_about_its_length():
-    """Rows of the map look like `| [bert.py](bert.py) | 178 | ... |`; a count may be off by a tenth and ten lines."""
-    rows = re.findall(r"^\| \[(\w+\.py)\]\(\1\) \| (\d+) \|", (ROOT / "README.md").read_text(encoding="utf-8"), re.M)
-    listed = {name: int(count) for name, count in rows}
-    assert listed.keys() == {path.name for path in FILES.values()}
-    above = set()
-    for name in listed:
-        assert imports(ROOT / name) <= above, f"{name} imports a file below it in the README's map"
-        above.add(name.removesuffix(".py"))
-    for name, count in listed.items():
-        actual = len((ROOT / name).read_text(encoding="utf-8").splitlines())
-        assert abs(count - actual) <= 10 + actual / 10, f"{name} has {actual} lines, the README says {count}"
 
 
 def test_the_readme_is_finished_and_its_links_lead_somewhere():

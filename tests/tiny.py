@@ -20,13 +20,13 @@ import torch
 from safetensors.torch import load_file
 
 import multitask_classifier
-import options as command_line
 from base_bert import BertConfig
 from bert import BertForMaskedLM, BertModel
 from datasets import TASKS
-from schedules import Batches
-from tokenization import Tokenizer, copy_tokenizer
-from training import Trainer
+from minbert.flags import checks as command_line
+from minbert.methods.schedules import Batches
+from minbert.text.tokenization import Tokenizer, copy_tokenizer
+from minbert.training.loop import Trainer
 
 ROOT = Path(multitask_classifier.__file__).parent
 SCRIPT = str(ROOT / "multitask_classifier.py")

@@ -15,7 +15,7 @@ sys.path[:0] = [str(HERE.parent), str(HERE.parents[1])]
 
 from reference import random_batch, random_pair  # noqa: E402
 
-from packing import Packing  # noqa: E402
+from minbert.layers.packing import Packing  # noqa: E402
 
 
 def main():

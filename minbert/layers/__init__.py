@@ -1,0 +1,1 @@
+"""Parts of the model beside the ones in bert.py: packed tokens, dropout, joins of pairs, heads, the compiled AdamW."""

@@ -1,0 +1,1 @@
+"""Masked-LM training: BERT goes on guessing hidden words."""

@@ -1,0 +1,197 @@
+"""What one step minimises: a short list of terms, each a scalar with a name, to be summed without weights.
+
+    supervised   each task's loss, the mean over its batch (heads.py), or with TSA over part of it (semi_supervised.py)
+    R-Drop       the same examples twice through the trunk, with other dropout, must agree (regularizers.py)
+    SMART        outputs must not change under a small perturbation of the embeddings (regularizers.py)
+    UDA          changed texts must be predicted as their originals are (semi_supervised.py)
+    consistency  the student must agree with its teacher, a moving average of itself (semi_supervised.py)
+
+All sequences that need a gradient, of all tasks, labelled or not, both sentences of separate pairs, go through the
+trunk in one pass; UDA's originals and the teacher's go through one without.
+
+Shapes: B examples of a task, P sequences of an example (1, or 2 for a separately encoded pair), N real tokens of all
+sequences, H hidden size.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+import evaluation
+from minbert.layers.packing import to_device
+from minbert.methods.regularizers import r_drop, smoothness
+from minbert.methods.semi_supervised import (
+    BREGMAN,
+    consistency,
+    ramp_up,
+    true_class_probability,
+    tsa_loss,
+    tsa_threshold,
+    uda_loss,
+)
+
+SMART_STEP = 1e-3  # the step size of the paper (Jiang et al. 2020, section 4)
+
+
+@dataclass
+class Batch:
+    """What a step takes of one task: row numbers of its training set, and of its unlabelled set or None."""
+
+    task: str
+    rows: np.ndarray
+    unlabelled: np.ndarray | None = None
+
+
+@dataclass
+class Loss:
+    """terms {name: scalar} to be summed; shares {name: scalar}, to be watched (how much TSA and UDA keep); tokens that
+    went through the trunk with a gradient. The names of a task's terms begin with its name."""
+
+    terms: dict
+    shares: dict
+    tokens: int
+
+
+class Objective:
+    """The loss of a step for `model` on `data` {task: {split: Split}}, as `options` say. `teacher`: a model or None."""
+
+    def __init__(self, model, data, options, teacher=None):
+        self.model, self.data, self.options, self.teacher = model, data, options, teacher
+        self.device = model.device
+        self.frozen = options.option == "pretrain"
+        self.labels = {
+            name: to_device(splits["train"].examples.labels, self.device)
+            for name, splits in data.items()
+            if "train" in splits
+        }
+        self._frozen_embeddings = {}
+
+    def __call__(self, batches, progress=0.0):
+        """[Batch] -> Loss; progress: updates done / updates planned."""
+        rows, originals = self._rows(batches)
+        logits, embedded, after_embedding = self._student(rows)
+        loss = Loss({}, {}, 0 if self.frozen else self._tokens(rows))
+        for batch in batches:
+            self._add_supervised(loss, batch.task, rows[batch.task, "train"], logits, progress)
+        if self.options.smart:
+            clean = {(batch.task, "train"): logits[batch.task, "train"] for batch in batches}
+            self._add_smart(loss, after_embedding, embedded, clean)
+        if originals:
+            self._add_uda(loss, originals, logits)
+        if self.teacher:
+            self._add_consistency(loss, rows, logits, progress)
+        return loss
+
+    def _rows(self, batches):
+        """({(task, split): row numbers} of what needs a gradient, the same of UDA's originals)"""
+        rows, originals = {}, {}
+        for batch in batches:
+            task, beside = batch.task, batch.unlabelled
+            rows[task, "train"] = np.concatenate([batch.rows, batch.rows]) if self.options.r_drop else batch.rows
+            if beside is not None and task in self.options.uda:
+                rows[task, "augmented"] = originals[task, "unlabelled"] = beside
+            if beside is not None and self.teacher:
+                rows[task, "unlabelled"] = beside
+        return rows, originals
+
+    # -------------------------------------------------------------------------------------------------- terms
+
+    def _add_supervised(self, loss, task, rows, logits, progress):
+        options, head, logits = self.options, self.model.heads[task], logits[task, "train"]
+        labels = self.labels[task][to_device(rows, self.device)]
+        if options.tsa:
+            known = true_class_probability(head, logits, labels)
+            threshold = tsa_threshold(progress, head.classes, options.tsa)
+            loss.terms[task], kept = tsa_loss(head.losses(logits, labels), known, threshold)
+            loss.shares[f"{task} TSA kept"] = kept.float().mean()
+        else:
+            loss.terms[task] = head.loss(logits, labels)
+        if options.r_drop:
+            loss.terms[f"{task} R-Drop"] = options.r_drop * r_drop(head, logits)
+
+    def _add_smart(self, loss, after_embedding, embedded, clean):
+        heads = {key: self.model.heads[key[0]] for key in clean}
+        radius = self.options.smart_radius
+        step_size = max(SMART_STEP, radius)  # a shorter step would never reach a wider ball's border
+        penalties = smoothness(after_embedding, embedded, clean, heads, step_size=step_size, radius=radius)
+        for (task, _), penalty in penalties.items():
+            loss.terms[f"{task} SMART"] = self.options.smart * penalty
+
+    def _add_uda(self, loss, originals, logits):
+        """With a teacher the originals went through the trunk for that already."""
+        options = self.options
+        targets = logits if self.teacher else self._without_gradient(self.model, originals)
+        for task, _ in originals:
+            term, kept = uda_loss(
+                self.model.heads[task],
+                targets[task, "unlabelled"],
+                logits[task, "augmented"],
+                options.uda_temperature,
+                options.uda_threshold,
+                options.uda_mean,
+            )
+            loss.terms[f"{task} UDA"] = options.uda_weight * term
+            loss.shares[f"{task} UDA kept"] = kept.float().mean()
+
+    def _add_consistency(self, loss, rows, logits, progress):
+        """The student's logits against the teacher's, each task's labelled and unlabelled examples together (under
+        R-Drop the labelled ones twice, as everywhere)."""
+        options = self.options
+        kind, weight, share = options.mean_teacher, options.consistency_weight, options.ramp_up
+        if kind == "bregman":
+            kind, weight, share = BREGMAN["kind"], BREGMAN["weight"], BREGMAN["share"]
+        rows = {key: chosen for key, chosen in rows.items() if key[1] != "augmented"}
+        theirs = self._without_gradient(self.teacher, rows)
+        for task in dict.fromkeys(task for task, _ in rows):
+            keys = [key for key in rows if key[0] == task]
+            ours_of_task, theirs_of_task = (torch.cat([side[key] for key in keys]) for side in (logits, theirs))
+            apart = consistency(kind, self.model.heads[task], ours_of_task, theirs_of_task)
+            loss.terms[f"{task} consistency"] = weight * ramp_up(progress, share) * apart
+
+    # ------------------------------------------------------------------------------------------------- passes
+
+    def _student(self, rows):
+        """{(task, split): row numbers} -> (logits {(task, split): [B, outputs]}, embedded tokens [N, H], and the rest
+        of the model as a function of these). On a frozen trunk the last two are None."""
+        model = self.model
+        if self.frozen:
+            return self._logits(model, self._frozen(rows)), None, None
+        sequences = self._sequences(rows)
+        with model.autocast:
+            tokens = model.pack(sequences)
+            embedded = model.bert.embed(tokens.ids, tokens.positions, tokens.types)  # [N, H]
+
+        def after_embedding(embedded):
+            with model.autocast:
+                hidden = model.bert.encode(embedded, tokens.packing)
+                return self._logits(model, model.pool(hidden, tokens, sequences))
+
+        return after_embedding(embedded), embedded, after_embedding
+
+    @torch.no_grad()
+    def _without_gradient(self, model, rows):
+        """{(task, split): row numbers} -> {(task, split): logits}, in whatever mode the model is."""
+        embeddings = self._frozen(rows) if self.frozen else model.embed(self._sequences(rows))
+        return self._logits(model, embeddings)
+
+    def _logits(self, model, embeddings):
+        with model.autocast:
+            return {key: model.heads[key[0]](vectors).float() for key, vectors in embeddings.items()}
+
+    def _sequences(self, rows):
+        return {(task, split): self.data[task][split].sequences.take(chosen) for (task, split), chosen in rows.items()}
+
+    def _tokens(self, rows):
+        return sum(int(self.data[task][split].sequences.lengths[r].sum()) for (task, split), r in rows.items())
+
+    def _frozen(self, rows):
+        return {key: self.frozen_embeddings(*key)[to_device(chosen, self.device)] for key, chosen in rows.items()}
+
+    def frozen_embeddings(self, name, split):
+        """The embeddings [n, P, H] of a split under the frozen trunk, in eval mode: they never change, so they are
+        computed once a run."""
+        if (name, split) not in self._frozen_embeddings:
+            vectors = evaluation.embeddings(self.model, name, self.data[name][split].sequences)
+            self._frozen_embeddings[name, split] = vectors
+        return self._frozen_embeddings[name, split]

@@ -1,0 +1,94 @@
+"""Files that the rows of tables name: by names that hold on every machine, and where they are on this one.
+
+    {unlabelled_dir}/sst.tsv           a file in a folder that the sweep is told of
+    tfidf({unlabelled_dir}/sst.tsv)    changed copies of its texts, made by a method of augmentation.py
+    {masked_lm}                        a checkpoint that pretraining.py wrote, which the sweep is told of
+
+Copies depend on the method and the source's content alone (those of mlm on the checkpoint's too): they are made once,
+with augmentation.py's own seed and settings, and kept under a digest of that content. A copy that cannot be made here
+may be laid where it is looked for.
+"""
+
+import contextlib
+import functools
+import os
+import re
+from pathlib import Path
+
+from minbert.files import UserError, sha256
+
+FOLDERS = ("data_dir", "glue_dir", "imdb_dir", "unlabelled_dir")
+MASKED_LM = "masked_lm"
+FLAGS = ("unlabeled", "uda", "train_on_augmented")  # of multitask_classifier.py: task=NAME,...
+MADE_HERE = ("tfidf", "eda", "mlm")  # the methods that need no endpoint
+FOLDER = re.compile(r"\{(\w+)\}")
+COPIES = re.compile(r"(\w+)\(([^()]*)\)")  # method(source)
+
+
+def local(text, folders, kept):
+    """A name, or a flag's value with names in it, as this machine has them; copies that are missing are made.
+
+    folders: {"data_dir": ..., "masked_lm": ..., ...}. kept: the folder of the copies. Raises UserError for a folder
+    that is not among `folders`, a source that is not there, or copies that cannot be made here.
+    """
+
+    def copies(found):
+        model = _placed(f"{{{MASKED_LM}}}", folders) if found[1] == "mlm" else None
+        return str(_copies(found[1], Path(_placed(found[2], folders)), Path(kept), model))
+
+    return _placed(COPIES.sub(copies, text), folders)
+
+
+def needs_masked_lm(flags):
+    """Whether any of a row's flags names the checkpoint of pretraining.py, or copies that it fills in."""
+    return any(isinstance(value, str) and ("mlm(" in value or f"{{{MASKED_LM}}}" in value) for value in flags.values())
+
+
+def _placed(text, folders):
+    def folder(found):
+        if not folders.get(found[1]):
+            raise UserError(f"{text}: say where that is with --{found[1]}")
+        return folders[found[1]]
+
+    return FOLDER.sub(folder, text)
+
+
+def _copies(method, source, kept, model):
+    """The file with a method's copies of the texts of `source`; `model`: of mlm."""
+    from augmentation import augment  # numpy takes a moment, which `list` does not need
+    from minbert.text.rows import read_rows
+
+    if not source.is_file():
+        raise UserError(f"{source}: no such file, so there is nothing to make copies of")
+    digest = sha256(source)
+    path = kept / f"{method}-{digest[:16]}{f'-{_weights(model)[:8]}' if model else ''}.tsv"
+    if path.is_file():
+        return path
+    if method not in MADE_HERE:
+        raise UserError(f"{method} copies cannot be made here; lay those of {source}, made elsewhere, at {path}")
+    kept.mkdir(parents=True, exist_ok=True)
+    with alone_in(kept):  # another sweep may be making the same file
+        if not path.is_file():
+            augment(read_rows(source), path, method, source=digest, model=model)
+    return path
+
+
+@contextlib.contextmanager
+def alone_in(folder):
+    """Waits until no other process is in here with the same folder; ends with the process."""
+    import fcntl  # not on Windows, where `list` and `show` still work
+
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@functools.cache
+def _weights(model):
+    """sha256 of a checkpoint's weights."""
+    from minbert.hub import resolve
+
+    return sha256(resolve(model).weights)

@@ -1,0 +1,106 @@
+"""Files of text: texts by id, read from a task's file, a plain table or JSON lines; and the random numbers of a row.
+
+augmentation.py reads and writes such files; --unlabeled, --uda and --train_on_augmented of multitask_classifier.py read
+them.
+"""
+
+import gzip
+import hashlib
+import json
+import zlib
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+import datasets
+from minbert.files import UserError, short
+
+
+class Rows(NamedTuple):
+    """Texts by id: {id: (sentence,)} or {id: (sentence1, sentence2)}, in the file's order, each text one line without
+    tabs. `skipped`: the reason for each row left out."""
+
+    texts: dict[str, tuple[str, ...]]
+    skipped: list[str]
+
+
+COLUMNS = (datasets.PAIR, ("sentence",), ("question1", "question2"))  # of the texts, where no task names them
+
+
+def read_rows(path, task=None):
+    """The Rows of a file of text: with `task` (a name of datasets.TASKS) one in that task's form, labelled or not; else
+    JSON lines with `id` and `text` (.jsonl, .jsonl.gz), or a table under a header with `id` and the columns `sentence`
+    or `sentence1`, `sentence2`, tab separated, with double-quote quoting if its name ends in .csv.
+
+    Of rows with one id, the first counts. Raises UserError for what cannot be read, OSError where there is no file.
+    """
+    path = Path(path)
+    if task is not None:
+        if task not in datasets.TASKS:
+            raise UserError(f"no task named {task!r}: choose one of {', '.join(datasets.TASKS)}")
+        return _table(datasets.TASKS[task], path)
+    if path.name.endswith((".jsonl", ".jsonl.gz")):
+        return _json_lines(path)
+    return _plain_table(path, "csv" if path.suffix == ".csv" else "tsv")
+
+
+def read_augmented(path):
+    """The Rows of a file that augmentation.py wrote; a row with an empty text is skipped, and listed in `skipped`.
+
+    Raises UserError for a file without the columns of such a file or without text, OSError where there is no file.
+    """
+    return _plain_table(Path(path), "tsv", ("id", "method"))
+
+
+def _plain_table(path, form, others=()):
+    with open(path, encoding="utf-8-sig", errors="replace") as f:
+        header = [name.strip() for name in f.readline().split("\t")]
+    columns = next((columns for columns in COLUMNS if set(columns) <= set(header)), None)
+    if columns is None or not set(others) <= set(header):
+        raise UserError(
+            f"{path}: expected a header with sentence, or sentence1 and sentence2{''.join(f', {o}' for o in others)}, "
+            f"and tabs between them; got {short(header)}"
+        )
+    id = "id" if "id" in header else "index"
+    return _table(datasets.Task("text", "", (), columns, label="", metric="", files={}, format=form, id=id), path)
+
+
+def _table(task, path):
+    examples = datasets.read(task, path, "test")  # a test split's labels are not looked at
+    return _first_of_each_id(zip(examples.ids, examples.texts, strict=True), examples.skipped)
+
+
+def _json_lines(path):
+    found, skipped, line = [], [], 0
+    try:
+        with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as f:
+            for line, content in enumerate(f, start=1):
+                id, text = (str(json.loads(content)[name]).replace("<br />", " ") for name in ("id", "text"))
+                if text.strip():
+                    found.append((id, (text,)))
+                else:
+                    skipped.append((line, "no value in 'text'"))
+        if not found:
+            raise ValueError("no text in it")
+    except (gzip.BadGzipFile, EOFError, zlib.error, ValueError, KeyError, TypeError) as error:  # ValueError: not JSON
+        example = '{"id": "a1", "text": "..."}'
+        raise UserError(f"{path}, line {line}: {short(str(error))}; expected lines like {example}") from None
+    return _first_of_each_id(found, skipped)
+
+
+def _first_of_each_id(pairs, skipped):
+    rows, reasons = {}, [f"line {line}: {reason}" for line, reason in skipped]
+    for id, texts in pairs:
+        id, *texts = (" ".join(cell.split()) for cell in (id, *texts))
+        if id in rows:
+            reasons.append(f"the id {short(id)} once more")
+        else:
+            rows[id] = tuple(texts)
+    return Rows(rows, reasons)
+
+
+def generator(seed, id):
+    """The random numbers of one row: RandomState's are promised never to change with numpy's version."""
+    digest = hashlib.sha256(f"{seed}\n{id}".encode()).digest()
+    return np.random.RandomState(np.frombuffer(digest, dtype="<u4"))

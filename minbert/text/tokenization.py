@@ -1,0 +1,194 @@
+"""From texts to token ids: WordPiece through Hugging Face's Rust tokenizer, and ragged lists of sequences. NumPy only.
+
+A pair is one fused sequence [CLS] A [SEP] B [SEP] with token types 0 and 1 (Devlin et al. 2019, section 3), built by
+the tokenizer from the two raw texts, or two sequences [CLS] A [SEP] and [CLS] B [SEP] that the trunk reads separately.
+
+Legend: B examples, N tokens of all of them together (there are no pads here).
+"""
+
+import functools
+import shutil
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import tokenizers
+
+from minbert.files import UserError, short, written_whole
+
+
+@dataclass
+class Sequences:
+    """B sequences of token ids, laid end to end: sequence b is ids[offsets[b]:offsets[b + 1]].
+
+    ids int32 [N], types uint8 [N] (0 for [CLS] A [SEP], 1 for B [SEP]), offsets int64 [B + 1];
+    truncated: how many were cut to the longest length allowed (encode counts them; take does not know).
+    """
+
+    ids: np.ndarray
+    types: np.ndarray
+    offsets: np.ndarray
+    truncated: int = 0
+
+    def __len__(self):
+        return len(self.offsets) - 1
+
+    @property
+    def parts(self):
+        """The sequences that the trunk reads for each example: one here, two for `SentencePairs`."""
+        return (self,)
+
+    @functools.cached_property
+    def lengths(self):
+        """[B]"""
+        return np.diff(self.offsets)
+
+    def take(self, rows):
+        """The sequences of these rows, in the order asked for."""
+        rows = np.asarray(rows, dtype=np.int64)
+        lengths = self.lengths[rows]
+        offsets = _offsets(lengths)
+        # token i of the result lies in the source where its sequence starts, plus its place within the sequence
+        source = np.arange(offsets[-1]) + np.repeat(self.offsets[rows] - offsets[:-1], lengths)  # [N']
+        return Sequences(self.ids[source], self.types[source], offsets)
+
+    @staticmethod
+    def concatenate(parts):
+        """All sequences of the parts, one after the other."""
+        return Sequences(
+            np.concatenate([part.ids for part in parts]),
+            np.concatenate([part.types for part in parts]),
+            _offsets(np.concatenate([part.lengths for part in parts])),
+            sum(part.truncated for part in parts),
+        )
+
+
+@dataclass
+class SentencePairs:
+    """B pairs whose two sentences are sequences of their own: [CLS] A [SEP] and [CLS] B [SEP]."""
+
+    first: Sequences
+    second: Sequences
+
+    def __len__(self):
+        return len(self.first)
+
+    @property
+    def parts(self):
+        return self.first, self.second
+
+    @property
+    def truncated(self):
+        return self.first.truncated + self.second.truncated
+
+    @functools.cached_property
+    def lengths(self):
+        """[B] tokens of both sentences together."""
+        return self.first.lengths + self.second.lengths
+
+    def take(self, rows):
+        """The pairs of these rows, in the order asked for."""
+        return SentencePairs(self.first.take(rows), self.second.take(rows))
+
+
+def _offsets(lengths):
+    return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+
+
+TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "tokenizer_config.json", "special_tokens_map.json")
+
+
+def copy_tokenizer(source, folder):
+    """Copy what a checkpoint's folder holds of a tokenizer into another's."""
+    for name in TOKENIZER_FILES:
+        if (Path(source) / name).is_file():
+            with written_whole(Path(folder) / name) as temporary:
+                shutil.copyfile(Path(source) / name, temporary)
+
+
+class Tokenizer:
+    """A BERT checkpoint's WordPiece tokenizer (Hugging Face's Rust one). `cls`, `sep`, `pad`, `mask` are token ids."""
+
+    def __init__(self, rust):
+        # Saved tokenizers may carry a truncation and a padding of their own.
+        rust.no_truncation()
+        rust.no_padding()
+        self._rust = rust
+        self.vocab_size = rust.get_vocab_size()
+        self.cls, self.sep, self.pad, self.mask = map(rust.token_to_id, ("[CLS]", "[SEP]", "[PAD]", "[MASK]"))
+
+    @property
+    def vocabulary(self):
+        """{token: id}, by id."""
+        return dict(sorted(self._rust.get_vocab().items(), key=lambda item: item[1]))
+
+    @classmethod
+    def from_folder(cls, folder, most=None):
+        """From `tokenizer.json`, else from `vocab.txt` (lower-casing, as bert-base-uncased). Raises UserError where
+        neither can be read, BERT's special tokens are not in it, or it knows more tokens than its model does (`most`).
+        """
+        whole, vocabulary = Path(folder) / "tokenizer.json", Path(folder) / "vocab.txt"
+        path = whole if whole.is_file() else vocabulary
+        if not path.is_file():
+            raise UserError(f"{folder}: neither tokenizer.json nor vocab.txt; expected a BERT checkpoint's folder")
+        try:
+            if path == whole:
+                tokenizer = cls(tokenizers.Tokenizer.from_file(str(path)))
+            else:
+                built = tokenizers.BertWordPieceTokenizer(str(path), lowercase=True)
+                tokenizer = cls(tokenizers.Tokenizer.from_str(built.to_str()))
+        except Exception as error:  # the Rust side raises bare Exception
+            raise UserError(f"{path}: not a tokenizer of BERT ({short(str(error))})") from None
+        if None in (tokenizer.cls, tokenizer.sep, tokenizer.pad, tokenizer.mask):
+            raise UserError(f"{path}: not a tokenizer of BERT: [CLS], [SEP], [PAD] or [MASK] is missing")
+        if most is not None and tokenizer.vocab_size > most:
+            raise UserError(
+                f"{folder}: its tokenizer knows {tokenizer.vocab_size} tokens, its model {most}; "
+                "these are not of one checkpoint"
+            )
+        return tokenizer
+
+    def encode(self, texts, max_length, fused=True):
+        """Encode single texts (a,) as [CLS] a [SEP] and pairs (a, b) as [CLS] a [SEP] b [SEP] of at most `max_length`
+        tokens, special ones included: `Sequences`. With fused=False pairs become `SentencePairs`, each sentence with
+        its own [CLS] and `max_length`.
+
+        What is too long loses its last tokens; of a pair, the longer text loses its tokens first ("longest first").
+        Raises UserError for a max_length without room for any text.
+        """
+        if max_length < 5:
+            raise UserError(f"a maximum length of {max_length} tokens; a pair needs at least 5")
+        if not fused and len(texts[0]) == 2:
+            sides = ([(text,) for text in side] for side in zip(*texts, strict=True))
+            return SentencePairs(*(self.encode(side, max_length) for side in sides))
+        encoded = self._rust.encode_batch_fast([text if len(text) == 2 else text[0] for text in texts])
+        ids, types = [e.ids for e in encoded], [e.type_ids for e in encoded]
+        too_long = [row for row, tokens in enumerate(ids) if len(tokens) > max_length]
+        for row in too_long:
+            # Cut here and not by the Rust side, which would also build every overflowing piece of two long texts.
+            kept = places_kept(len(ids[row]), sum(types[row]), max_length)
+            ids[row] = [ids[row][i] for i in kept]
+            types[row] = [types[row][i] for i in kept]
+        offsets = _offsets([len(tokens) for tokens in ids])
+        return Sequences(
+            np.fromiter(chain.from_iterable(ids), np.int32, offsets[-1]),
+            np.fromiter(chain.from_iterable(types), np.uint8, offsets[-1]),
+            offsets,
+            len(too_long),
+        )
+
+
+def places_kept(length, of_type_1, max_length):
+    """Places that stay of [CLS] A [SEP], or of [CLS] A [SEP] B [SEP] with B [SEP] of token type 1.
+
+    Taking tokens one by one from the longer of A and B leaves the shorter one whole up to half the room; an odd token
+    over stays with the longer one (with B if they are equal), as in the `tokenizers` library.
+    """
+    if not of_type_1:
+        return [*range(max_length - 1), length - 1]
+    a, b, room = length - of_type_1 - 2, of_type_1 - 1, max_length - 3
+    shorter = min(a, b, room // 2)
+    a, b = (room - shorter, shorter) if a > b else (shorter, room - shorter)
+    start_b = length - of_type_1
+    return [*range(1 + a), start_b - 1, *range(start_b, start_b + b), length - 1]

@@ -1,0 +1,1 @@
+"""A run: its data, its loop, its folder, its results."""

@@ -1,0 +1,152 @@
+"""The schedules in whole runs: the flags that decide which batches make a step, and that any of them can be resumed.
+
+What each schedule is, with its sources, is proved in test_schedules.py.
+"""
+
+import itertools
+import shutil
+from collections import Counter
+
+import pytest
+import tiny
+import torch
+
+from minbert.flags import checks as command_line
+from minbert.flags import parser as flags
+from minbert.methods import schedules
+from minbert.training.loop import Stopped
+
+
+def order(trace):
+    """The tasks of each step."""
+    return [list(step) for step in trace.losses]
+
+
+# ------------------------------------------------------------------------------------------------------- schedules
+
+COURSE = ("sst", "quora", "sts")
+IN_TURN = [["sst"]] * 3 + [["quora"]] * 5 + [["sts"]] * 2
+EPOCHS = {  # the tasks of each step of an epoch with 3 batches of SST, 5 of Quora and 2 of STS
+    "simultaneous": [["sst", "quora", "sts"]] * 5,
+    "sequential": [["quora"], ["sts"], ["sst"]] * 5,
+    "round_robin": [["sst"], ["quora"], ["sts"]] * 2 + [["sst"], ["quora"], ["quora"], ["quora"]],
+    "balanced_round_robin": [["sst"], ["quora"], ["sts"]] * 2,
+    "in_turn": IN_TURN,
+    "mtdnn_upsample": [["sst"], ["quora"], ["sts"]] * 5,
+    "mtdnn": None,
+    "annealed": None,
+}
+
+
+def test_choices_are_those_of_schedules_py():
+    choices = {action.dest: action.choices for action in flags.build_parser()._actions}
+    assert choices["schedule"] == flags.SCHEDULES == tuple(schedules.SCHEDULES) == tuple(EPOCHS)
+    assert choices["step"] == schedules.STEPS
+    presets = schedules.SCHEDULES.items()
+    assert set(command_line.ONE_TASK_AT_A_TIME) == {name for name, preset in presets if not preset.summed}
+    random = {name for name, preset in presets if preset.order in (schedules.shuffled, schedules.drawn)}
+    assert set(command_line.WITHOUT_ORDER) == random
+
+
+@pytest.mark.parametrize("name", flags.SCHEDULES)
+def test_schedule(run_of, name):
+    trace, trainer = run_of("--schedule", name, "--epochs", 2)
+    steps = order(trace)
+    assert trainer.progress.update == trainer.updates == len(steps)
+    half = len(steps) // 2
+    if EPOCHS[name]:
+        assert steps == EPOCHS[name] * 2
+    else:  # at random
+        assert half == 10
+        assert steps[:half] != steps[half:]
+        assert steps[:half] != IN_TURN
+        assert {len(step) for step in steps} == {1}
+    if name in ("round_robin", "in_turn", "mtdnn"):  # each example once an epoch
+        for epoch in (trace.rows[:half], trace.rows[half:]):
+            seen = Counter((task, row) for step in epoch for task, rows in step.items() for row in rows.tolist())
+            assert seen == Counter((task, row) for task in COURSE for row in range(tiny.ROWS[task][0]))
+
+
+@pytest.mark.parametrize("name", flags.SCHEDULES)
+def test_batch_size_per_task_in_every_schedule(trainer_of, name):
+    trainer, sizes = trainer_of("--schedule", name, "--batch_size", "sst=5,quora=11,sts=2"), {}
+    for step in trainer.steps_of(0):
+        for task, index in step:
+            sizes.setdefault(task, set()).add(len(trainer.batches[task](0, index)))
+    assert {task: max(found) for task, found in sizes.items()} == {"sst": 5, "quora": 11, "sts": 2}
+
+
+def test_step(run_of):
+    assert order(run_of("--step", "per_task")[0]) == EPOCHS["mtdnn_upsample"]
+    assert order(run_of("--schedule", "sequential", "--step", "summed")[0]) == [["quora", "sts", "sst"]] * 5
+    summed, trainer = run_of("--schedule", "round_robin", "--step", "summed")
+    assert order(summed) == [["sst", "quora", "sts"]] * 2 + [["sst", "quora"], ["quora"], ["quora"]]
+    assert trainer.progress.tokens == run_of("--schedule", "round_robin")[1].progress.tokens
+
+
+def test_task_order(run_of):
+    (one, _), (two, _) = (run_of("--schedule", "in_turn", *more) for more in ((), ("--task_order", "sts,quora")))
+    assert order(two) == IN_TURN[8:] + IN_TURN[3:8] + IN_TURN[:3]
+    assert sorted(map(str, one.batches)) == sorted(map(str, two.batches))  # the batches themselves are the same
+
+
+def test_shuffle(run_of):
+    anew, once = (run_of("--epochs", 2, "--shuffle", when)[0].batches for when in ("epoch", "once"))
+    one, two, three, four = ([step["quora"] for step in epoch] for epoch in (anew[:5], anew[5:], once[:5], once[5:]))
+    assert one != two
+    assert one == three == four
+    assert once[0]["sts"] == once[2]["sts"] == once[4]["sts"]  # another pass over the set, in the same order
+    assert anew[0]["sts"] != anew[2]["sts"]
+
+
+def test_balanced_sample(run_of):
+    def samples(when):
+        trace, _ = run_of("--schedule", "balanced_round_robin", "--balanced_sample", when, "--epochs", 2)
+        quora = [step["quora"] for step in trace.batches if "quora" in step]
+        return [sorted(quora[0] + quora[1]), sorted(quora[2] + quora[3])]
+
+    assert [len(set(sample)) for sample in samples("epoch")] == [13, 13]  # as many as STS has
+    assert samples("epoch")[0] != samples("epoch")[1]
+    assert samples("once")[0] == samples("once")[1]
+
+
+# ---------------------------------------------------------------------------------------------------------- resume
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        *(("--schedule", name) for name in flags.SCHEDULES),
+        *(("--schedule", name, "--step", "summed") for name in ("round_robin", "balanced_round_robin")),
+        ("--pcgrad",),
+        ("--smart", 1),
+        ("--r_drop", 1),
+        ("--pairs", "dot_attention", "--pooling", "mean"),
+        ("--option", "pretrain", "--pairs", "concat"),
+    ],
+    ids=lambda flags: " ".join(map(str, flags)),
+)
+def test_a_run_stopped_in_mid_epoch_goes_on_to_the_same_bits(trainer_of, monkeypatch, flags):
+    whole = trainer_of(*tiny.FINETUNE, *flags)
+    full = tiny.trace(whole)
+    stop = len(whole.steps_of(0)) + 1
+    trainer = trainer_of(*tiny.FINETUNE, *flags)
+    step, steps = trainer.optimizer.step, itertools.count(1)
+
+    def stop_in_the_second_epoch():
+        step()
+        trainer.stop_requested = next(steps) == stop
+
+    monkeypatch.setattr(trainer.optimizer, "step", stop_in_the_second_epoch)
+    with pytest.raises(Stopped, match="in epoch 2 after 1 of"):
+        trainer.fit()
+    again = trainer_of(*tiny.FINETUNE, *flags)
+    shutil.copy(trainer.folder / "state.pt", again.folder)
+    again.load_state()
+    rest = tiny.trace(again)
+    assert rest.batches == full.batches[stop:]
+    assert (rest.losses, rest.rates, rest.norms) == (full.losses[stop:], full.rates[stop:], full.norms[stop:])
+    for (name, one), two in zip(whole.model.state_dict().items(), again.model.state_dict().values(), strict=True):
+        assert torch.equal(one, two), name
+    for one, two in zip(tiny.metrics(whole.folder), tiny.metrics(again.folder), strict=True):
+        assert {**one, "seconds": 0} == {**two, "seconds": 0}

@@ -1,0 +1,139 @@
+"""The report: means, deviations and marks by hand, and the pictures' contents."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import tiny
+from sweeps import TABLE, shown
+
+import experiments
+from experiments import TABLES
+from minbert.hub import MINILM, SHA256
+from minbert.tables import report
+from minbert.tables.rows import Row
+
+
+def test_mean_and_deviation_by_hand(script, run, capsys):
+    script.accuracy = {11711: 0.40, 11712: 0.44, 11713: 0.54}
+    run("--seeds", "3", "--only", "plain")
+    run("--only", "clipped")
+    script.accuracy = {11711: 0.1}
+    run("--only", "plain", "--fraction", "0.5")
+    text, rows = shown(capsys)
+    # mean (0.40 + 0.44 + 0.54) / 3 = 0.46; squares 0.0036 + 0.0004 + 0.0064 = 0.0104, over 2 is 0.0052, root 0.0721
+    assert "| Plain " in text
+    lines = [line for line in text.splitlines() if line.startswith("| Plain ")]
+    whole, part = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    assert whole == ["Plain", "0.460 ± 0.072 (0.511)", "0.300 ± 0.000", "0.250 ± 0.000", "0.560 ± 0.072 (0.752)",
+                     "1", "3", "2", "2.0"]  # fmt: skip
+    assert part == ["Plain", "0.100 (0.511)", "0.300", "0.250", "0.200 (0.752)", "0.5", "1", "2", "2.0"]
+    assert rows["Clipped"]["SST"] == "0.400"  # one seed has no deviation, and the paper no figure
+    assert rows["Part"] == {
+        "": "Part", "SST": "", "F1 of neutral": "", "STS": "open (0.400)", "score": "", "fraction": "", "seeds": "0",
+        "epochs": "", "minutes": "",
+    }  # fmt: skip
+    assert "Open: part." in text
+    assert "- Plain: with a note" in text
+    assert "Nobody, Table 1" in text
+    assert "abacus" in text
+    assert "Quora duplicate pairs" not in text
+
+
+def test_a_figure_on_part_of_a_dev_set_is_marked(script, run, capsys):
+    run()
+    _, rows = shown(capsys)
+    assert rows["Part"]["score"] == "0.600*"  # Quora, one of the three, was scored on 9 rows
+    assert rows["Part"]["STS"] == "0.250 (0.400)"
+    assert rows["Plain"]["score"] == "0.600 (0.752)"
+
+
+def test_models_and_data_are_not_averaged_together(script, run, home, tmp_path, capsys):
+    run("--seeds", "2", "--only", "plain")
+    path = home / "results/demo/plain/seed-11712.json"
+    result = tiny.read_json(path)
+    result["model"] = {"name": "minilm", "source": "a package", "sha256": SHA256[MINILM]}
+    path.write_text(json.dumps(result))
+    text, rows = shown(capsys)
+    assert [row["seeds"] for name, row in rows.items() if name.startswith("Plain")] == ["1", "1"]
+    assert {name.split(" [")[1].split(",")[0] for name in rows if name.startswith("Plain")} == {"tiny", "minilm"}
+    assert "Quora duplicate pairs" in text
+
+
+def compared(capsys, *arguments):
+    """(the table's lines by heading, the whole text) of `experiments.py compare demo`."""
+    assert experiments.main(["compare", "demo", *arguments]) == 0
+    text = capsys.readouterr().out
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")]
+    return {row[0]: row[1:] for row in rows[2:]}, text
+
+
+def set_accuracy(home, row, values):
+    for seed, value in values.items():
+        path = home / f"results/demo/{row}/seed-{seed}.json"
+        result = tiny.read_json(path)
+        result["scores"]["dev"]["sst"]["accuracy"] = value
+        path.write_text(json.dumps(result))
+
+
+def test_two_rows_compared_by_hand(script, run, home, capsys):
+    run("--seeds", "3", "--only", "plain", "clipped")
+    set_accuracy(home, "plain", {11711: 0.50, 11712: 0.52, 11713: 0.54})  # mean 0.52, s 0.02
+    set_accuracy(home, "clipped", {11711: 0.44, 11712: 0.47, 11713: 0.50})  # mean 0.47, s 0.03
+    rows, text = compared(capsys, "plain", "clipped")
+    # two deviations: 2 sqrt(0.02^2 + 0.03^2) = 2 sqrt(0.0013) = 0.0721
+    assert rows["SST"] == ["0.520 ± 0.020", "0.470 ± 0.030", "+0.050", "0.072", "3", "within"]
+    assert rows["STS"] == ["0.250 ± 0.000", "0.250 ± 0.000", "+0.000", "0.000", "3", "within"]
+    assert "## Plain against Clipped" in text
+    set_accuracy(home, "clipped", {11711: 0.414, 11712: 0.444, 11713: 0.474})  # mean 0.444: 0.076 lower
+    rows, _ = compared(capsys, "clipped", "plain", "--column", "SST")
+    assert rows == {"SST": ["0.444 ± 0.030", "0.520 ± 0.020", "-0.076", "0.072", "3", "beyond"]}
+
+
+def test_rows_are_compared_over_the_seeds_that_both_have(script, run, home, capsys):
+    run("--seeds", "4", "--only", "plain")
+    run("--seeds", "2", "--only", "clipped")
+    set_accuracy(home, "plain", {11711: 0.6, 11712: 0.6, 11713: 0.1, 11714: 0.1})
+    rows, _ = compared(capsys, "plain", "clipped", "--column", "SST")
+    assert rows["SST"] == ["0.600 ± 0.000", "0.500 ± 0.000", "+0.100", "0.000", "2", "no claim"]
+    run("--only", "part")
+    rows, _ = compared(capsys, "part", "plain", "--column", "SST", "score")
+    assert rows["SST"] == ["0.500", "0.600", "-0.100", "", "1", "no claim"]
+    assert rows["score*"][-1] == "no claim"  # on a part of Quora's dev set
+    path = home / "results/demo/part/seed-11711.json"
+    result = tiny.read_json(path)
+    result["model"]["sha256"] = "another"
+    path.write_text(json.dumps(result))
+    assert experiments.main(["compare", "demo", "part", "plain"]) == 2
+    assert "no seed, model and data in common" in capsys.readouterr().err
+
+
+def test_a_tables_note_stands_below_it(script, run, monkeypatch, capsys):
+    monkeypatch.setitem(TABLES, "demo", replace(TABLE, note="On few examples."))
+    assert "\n\nOn few examples.\n" in shown(capsys)[0]
+
+
+def test_pictures_are_drawn_where_asked(script, run, home, tmp_path, capsys):
+    assert experiments.main(["show", "demo"]) == 0
+    assert "drawn" not in capsys.readouterr().out  # nothing to draw yet
+    run("--seeds", "2")
+    assert experiments.main(["show", "demo", "--out", str(tmp_path / "pictures")]) == 0
+    for name in ("bars.png", "curves.png"):
+        assert (tmp_path / "pictures" / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_curves_are_means_by_epoch_of_trained_tasks(script, run, monkeypatch):
+    script.accuracy = {11711: 0.4, 11712: 0.6}
+    rows = (*TABLE.rows, Row("sst", "SST alone", {"tasks": "sst"}))
+    table = replace(TABLE, rows=rows)
+    monkeypatch.setitem(TABLES, "demo", table)
+    run("--seeds", "2")
+    lines = report.collect(table)
+    assert lines[0].history("dev.sst.accuracy") == {1: [0.4, 0.6], 2: [0.4, 0.6]}
+    panels = {panel.get_title(): panel for panel in report._curves(table, lines).axes}
+    assert len(panels["SST"].lines) == 4
+    assert len(panels["STS"].lines) == 3  # the row that trains SST alone has no STS curve
+    assert list(panels["SST"].lines[0].get_ydata()) == pytest.approx([0.5, 0.5])
+    bars = {panel.get_title(): panel for panel in report._bars(table, lines).axes}
+    widths = [bar.get_width() for bar in bars["SST"].patches]
+    assert widths == pytest.approx([0.5, 0.511, 0.5, 0.5, 0.5])  # ours, the paper's, and the rows it has not

