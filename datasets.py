@@ -44,6 +44,10 @@ class Task:
     id           the column with the example's id; a file without it counts its rows from 0
     score_range  smallest and largest score (regression)
     one_logit    two classes told apart by one logit and a sigmoid (as the course's Quora head), not by a softmax
+    ordered      the classes have an order, as five sentiments do (--sst_head coral)
+    course_name  what the course's flags and file names call one of its three tasks: "sst", "para", "sts"
+    heading      the column of a prediction file in the course's form, in its spelling, which graders expect
+    submission   split -> file name of a GLUE submission
     """
 
     name: str
@@ -58,10 +62,19 @@ class Task:
     id: str = "id"
     score_range: tuple[float, float] = (0.0, 5.0)
     one_logit: bool = False
+    ordered: bool = False
+    course_name: str = ""
+    heading: str = "Prediction"
+    submission: dict[str, str] = field(default_factory=dict)
 
     @property
     def is_pair(self):
         return len(self.text) == 2
+
+    @property
+    def file_name(self):
+        """What prediction files and flags call the task."""
+        return self.course_name or self.name
 
 
 def _course_files(name):
@@ -83,28 +96,30 @@ DUPLICATE_DIGIT = {"0": "not_duplicate", "0.0": "not_duplicate", "1": "duplicate
 # fmt: off
 _TASKS = [
     Task("sst", "classification", FIVE_STARS, ("sentence",), "sentiment", "accuracy",
-         _course_files("ids-sst"), "csv", AS_DIGITS),
+         _course_files("ids-sst"), "csv", AS_DIGITS, ordered=True, course_name="sst", heading="Predicted_Sentiment"),
     Task("cfimdb", "classification", POLARITY, ("sentence",), "sentiment", "accuracy",
-         _course_files("ids-cfimdb"), "csv", AS_DIGIT),
+         _course_files("ids-cfimdb"), "csv", AS_DIGIT, heading="Predicted_Sentiment"),
     Task("quora", "classification", DUPLICATE, PAIR, "is_duplicate", "accuracy",
-         _course_files("quora"), "csv", DUPLICATE_DIGIT, one_logit=True),
+         _course_files("quora"), "csv", DUPLICATE_DIGIT, one_logit=True, course_name="para",
+         heading="Predicted_Is_Paraphrase"),
     Task("sts", "regression", (), PAIR, "similarity", "pearson",
-         _course_files("sts"), "csv"),
+         _course_files("sts"), "csv", course_name="sts", heading="Predicted_Similiary"),
     Task("rte", "classification", ("entailment", "not_entailment"), PAIR, "label", "accuracy",
-         _glue_files("RTE"), "tsv", id="index"),
+         _glue_files("RTE"), "tsv", id="index", submission={"test": "RTE.tsv"}),
     Task("qqp", "classification", DUPLICATE, ("question1", "question2"), "is_duplicate", "accuracy",
-         _glue_files("QQP"), "tsv", DUPLICATE_DIGIT),
+         _glue_files("QQP"), "tsv", DUPLICATE_DIGIT, submission={"test": "QQP.tsv"}),
     Task("mnli", "classification", ("entailment", "contradiction", "neutral"), PAIR, "gold_label", "accuracy",
          {"train": "MNLI/train.tsv", "dev": "MNLI/dev_matched.tsv", "dev_mismatched": "MNLI/dev_mismatched.tsv",
           "test": "MNLI/test_matched.tsv", "test_mismatched": "MNLI/test_mismatched.tsv"},
-         "tsv", {"-": ""}, id="index"),
+         "tsv", {"-": ""}, id="index", submission={"test": "MNLI-m.tsv", "test_mismatched": "MNLI-mm.tsv"}),
     Task("sst2", "classification", POLARITY, ("sentence",), "label", "accuracy",
-         _glue_files("SST-2"), "tsv", AS_DIGIT, id="index"),
+         _glue_files("SST-2"), "tsv", AS_DIGIT, id="index", submission={"test": "SST-2.tsv"}),
     Task("imdb", "classification", POLARITY, ("text",), "label", "accuracy",
          {split: f"{split}.jsonl.gz" for split in ("train", "dev")}, "jsonl", AS_DIGIT),
 ]
 # fmt: on
 TASKS = {task.name: task for task in _TASKS}
+GLUE_TASKS = tuple(task.name for task in _TASKS if task.submission)  # also those of the pseudo-label paper
 
 
 def data_folder(explicit=None, real="cs224n", sample="sample"):
@@ -144,6 +159,15 @@ class Examples:
 
     def __len__(self):
         return len(self.ids)
+
+    def take(self, rows):
+        """These rows alone, in this order."""
+        return replace(
+            self,
+            ids=[self.ids[row] for row in rows],
+            texts=[self.texts[row] for row in rows],
+            labels=None if self.labels is None else self.labels[rows],
+        )
 
 
 def read(task, path, split):
@@ -275,12 +299,7 @@ def subset(examples, n_or_share, seed=SUBSET_SEED):
     n = max(1, round(n_or_share * len(examples))) if share else min(n_or_share, len(examples))
     # RandomState's numbers are promised never to change with numpy's version; default_rng's are not.
     kept = np.sort(np.random.RandomState(seed).permutation(len(examples))[:n])
-    return replace(
-        examples,
-        ids=[examples.ids[i] for i in kept],
-        texts=[examples.texts[i] for i in kept],
-        labels=None if examples.labels is None else examples.labels[kept],
-    )
+    return examples.take(kept)
 
 
 def fingerprint(examples):

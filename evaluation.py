@@ -23,20 +23,6 @@ from minbert.files import write_text
 TOKEN_BUDGET = 4096  # tokens of one prediction batch: enough for full speed, small enough for any machine
 HEAD_ROWS = 4096  # examples that a head reads at a time: a join of two embeddings may be several times their size
 
-FILE_NAMES = {"quora": "para"}  # the course calls the Quora task "para" in its file names and flags
-HEADINGS = {  # in its spelling, which graders expect
-    "sst": "Predicted_Sentiment",
-    "cfimdb": "Predicted_Sentiment",
-    "quora": "Predicted_Is_Paraphrase",
-    "sts": "Predicted_Similiary",
-}
-SUBMISSIONS = {  # GLUE's own file names, by task and split
-    "rte": {"test": "RTE.tsv"},
-    "qqp": {"test": "QQP.tsv"},
-    "mnli": {"test": "MNLI-m.tsv", "test_mismatched": "MNLI-mm.tsv"},
-    "sst2": {"test": "SST-2.tsv"},
-}
-
 
 # ---------------------------------------------------------------------------------------------------- predictions
 
@@ -228,17 +214,17 @@ def write_predictions(path, task, ids, values):
     if task.kind == "regression":
         cells = [repr(float(value)) for value in values]
     else:
-        cells = [f"{float(value):.1f}" if task.name == "quora" else str(int(value)) for value in values]
+        cells = [f"{float(value):.1f}" if task.one_logit else str(int(value)) for value in values]
     rows = [f"{id} , {cell} \n" for id, cell in zip(ids, cells, strict=True)]
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, f"id \t {HEADINGS.get(task.name, 'Prediction')} \n" + "".join(rows))
+    write_text(path, f"id \t {task.heading} \n" + "".join(rows))
 
 
 def prediction_files(folder, task, split, option, alone):
-    """Where a task's predictions go: `{sst,para,sts}-{dev,test}-output.csv`, and for SST or CFIMDB trained `alone`
-    also the single-task name `{option}-{sst,cfimdb}-{dev,test}-out.csv`."""
-    paths = [Path(folder) / f"{FILE_NAMES.get(task.name, task.name)}-{split}-output.csv"]
-    if alone and task.name in ("sst", "cfimdb"):
+    """Where a task's predictions go: `{sst,para,sts}-{dev,test}-output.csv`, and for a task on sentences with the
+    course's kind of files, trained `alone`, also the single-task name `{option}-{sst,cfimdb}-{dev,test}-out.csv`."""
+    paths = [Path(folder) / f"{task.file_name}-{split}-output.csv"]
+    if alone and task.format == "csv" and not task.is_pair:
         paths.append(Path(folder) / f"{option}-{task.name}-{split}-out.csv")
     return paths
 
@@ -247,12 +233,12 @@ def write_submission(folder, task, ids, values, split):
     """One file of a GLUE submission, named as GLUE names it; returns its path.
 
     `index \\t prediction` with the labels as GLUE's own files spell them: words for RTE and MNLI, and for QQP and SST-2
-    the digits 0 and 1 (1 is duplicate, or positive). Only for the tasks and splits of SUBMISSIONS.
+    the digits 0 and 1 (1 is duplicate, or positive). Only for the splits of `task.submission`.
     """
     spelling = {label: said for said, label in reversed(task.spellings.items())}  # the first spelling of each label
     names = [spelling.get(label, label) for label in task.labels]
     rows = [f"{id}\t{names[value]}\n" for id, value in zip(ids, values, strict=True)]
-    path = Path(folder) / SUBMISSIONS[task.name][split]
+    path = Path(folder) / task.submission[split]
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, "index\tprediction\n" + "".join(rows))
     return path

@@ -2,61 +2,50 @@
 
     python multitask_classifier.py --option finetune --use_gpu
 
-`MultitaskBERT` is the model; `train` goes from the command line to a folder of results. The loop is in training.py.
+`MultitaskBERT` is the model. `train_one` carries out one run, from the command line's flags to a folder of results;
+`train_scheme` and `train_grid` are made of several. The training loop is minbert/training/loop.py.
 """
 
-import os
-import sys
-
-from minbert.files import UserError, complain
-from minbert.flags import checks as command_line
+from minbert.flags import checks
+from minbert.script import begin as begin_script
+from minbert.script import carry_out
 
 if __name__ == "__main__":
-    # Before torch is imported: --help and a mistyped flag answer at once, and OpenMP is told to spin only briefly.
-    # Threads that spin while they wait make a step ten times as slow on a machine that does other work too.
-    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
-    try:
-        OPTIONS = command_line.parse()
-        if not (OPTIONS.resume or OPTIONS.evaluate or OPTIONS.predict):  # a saved run brings flags of its own
-            command_line.check(OPTIONS)
-    except UserError as error:
-        sys.exit(complain(error))
 
-import argparse
-import shutil
+    def command_line():
+        parsed = checks.parse()
+        if not (parsed.resume or parsed.evaluate or parsed.predict):  # a saved run brings flags of its own
+            checks.check(parsed)
+        return parsed
+
+    COMMAND = begin_script(command_line)  # before torch is imported, so that --help and mistakes are answered at once
+
+import os
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import nn
 
-import labeling
 from bert import BertModel
-from minbert.files import write_json, write_text
-from minbert.flags import checks as command_line
-from minbert.hub import Found, resolve
+from minbert.files import UserError, write_json
+from minbert.flags.methods import PLAIN
+from minbert.hub import Found
 from minbert.layers.heads import make_head
 from minbert.layers.packing import pack
-from minbert.memory import keep_freed_memory
-from minbert.methods.shared_head import SharedHead
-from minbert.text.course import CoursePredictions
-from minbert.text.tokenization import Sequences, copy_tokenizer
-from minbert.training import grid, inference, plan, pseudo_labels, results
-from minbert.training.data import (
-    changed_data,
-    check_outputs,
-    describe_model,
-    describe_run,
-    fit_to_checkpoint,
-    load_weights,
-    open_folder,
-    read_data,
-    saved_config,
-    tasks_of,
-)
-from minbert.training.loop import Stopped, Trainer, carry_out
+from minbert.methods.shared_head import UNION, SharedHead, merging_of
+from minbert.script import Stopped
+from minbert.text.course import fused_pairs, without_pads
+from minbert.text.tokenization import SentencePairs, Sequences, copy_tokenizer
+from minbert.training import inference, results, run_folder
+from minbert.training.checkpoint import load_weights
+from minbert.training.data import read_data
+from minbert.training.grid import Grid, is_grid
+from minbert.training.pseudo_labels import PlainModels, with_targets
+from minbert.training.trainer import Trainer
 
 
-class MultitaskBERT(CoursePredictions, nn.Module):
+class MultitaskBERT(nn.Module):
     """A BERT trunk shared by the heads of all `tasks` {name: Task}.
 
     `pairs`, `pooling`, `precision` and `label_scheme` are the flags' values; more `choices` go to heads.make_head.
@@ -82,10 +71,10 @@ class MultitaskBERT(CoursePredictions, nn.Module):
         self.tasks = dict(tasks)
         self.fused = pairs == "fused"
         self.pooling, self.precision = pooling, precision
+        self.shares_head = label_scheme is not None
         hidden_size = bert.config.hidden_size
         if label_scheme:
-            merging = pseudo_labels.merging_of(label_scheme, tasks)
-            heads = {pseudo_labels.UNION: SharedHead(hidden_size, label_scheme, merging, head_dropout)}
+            heads = {UNION: SharedHead(hidden_size, label_scheme, merging_of(label_scheme, tasks), head_dropout)}
         else:
             heads = {name: make_head(task, hidden_size, head_dropout, pairs, **choices) for name, task in tasks.items()}
         self.heads = nn.ModuleDict(heads)
@@ -132,209 +121,186 @@ class MultitaskBERT(CoursePredictions, nn.Module):
 
     def head_of(self, task, rule="settled"):
         """The head of a task; `rule` is how labels are decoded from one that is shared."""
-        return self.heads[task] if task in self.heads else self.heads[pseudo_labels.UNION].view(self.tasks[task], rule)
+        return self.heads[task] if task in self.heads else self.heads[UNION].view(self.tasks[task], rule)
 
+    # What the course's scripts call, on padded ids and masks [B, T] of separately encoded sentences.
 
-# ----------------------------------------------------------------------------------------------------- building
+    def predict_sentiment(self, input_ids, attention_mask):
+        """-> SST logits [B, 5]."""
+        return self({"sst": without_pads(input_ids, attention_mask)})["sst"]
 
+    def predict_paraphrase(self, input_ids_1, attention_mask_1, input_ids_2, attention_mask_2):
+        """-> logits [B, 1]: a paraphrase where sigmoid(logit) > 0.5."""
+        return self._pair_logits("quora", input_ids_1, attention_mask_1, input_ids_2, attention_mask_2)
 
-def find_model(options):
-    """The checkpoint to begin with: that of --init's run, or of --model."""
-    if not options.init:
-        return resolve(options.model)
-    folder = Path(options.init)
-    if not (folder / "bert" / "config.json").is_file() or not (folder / "model.safetensors").is_file():
-        raise UserError(f"--init {folder}: no finished run is there (bert/ and model.safetensors)")
-    return Found(folder / "bert", str(folder / "bert"), f"the best epoch of {folder}")
+    def predict_similarity(self, input_ids_1, attention_mask_1, input_ids_2, attention_mask_2):
+        """-> predicted scores [B], whatever the head."""
+        logits = self._pair_logits("sts", input_ids_1, attention_mask_1, input_ids_2, attention_mask_2)
+        return self.heads["sts"].predict(logits)
+
+    def _pair_logits(self, task, ids_1, mask_1, ids_2, mask_2):
+        pairs = SentencePairs(without_pads(ids_1, mask_1), without_pads(ids_2, mask_2))
+        return self({task: fused_pairs(pairs, self.bert.config.max_position_embeddings) if self.fused else pairs})[task]
 
 
 def build_model(found, options):
     """The trunk of a checkpoint on the device that was asked for, with fresh heads, or those of --init's run."""
-    bert = BertModel.from_pretrained(found.folder, attention=options.attention)
-    torch.manual_seed(options.seed)  # the heads' initial weights
+    flags, heads, scheme = options.model, options.heads, options.pseudo_labels.scheme
+    bert = BertModel.from_pretrained(found.folder, attention=flags.attention)
+    torch.manual_seed(options.schedule.seed)  # the heads' initial weights
     model = MultitaskBERT(
         bert,
-        tasks_of(options),
-        options.hidden_dropout_prob,
-        options.pairs,
-        options.pooling,
-        options.precision,
-        options.label_scheme,
-        sts_head=options.sts_head,
-        sts_cosine=options.sts_cosine,
-        sts_predict=options.sts_predict,
-        sst_head=options.sst_head,
+        checks.tasks_of(options.scored),
+        flags.hidden_dropout_prob,
+        heads.pairs,
+        heads.pooling,
+        flags.precision,
+        scheme,
+        sts_head=heads.sts_head,
+        sts_cosine=heads.sts_cosine,
+        sts_predict=heads.sts_predict,
+        sst_head=heads.sst_head,
     )
-    if options.init:
-        fresh = load_weights(model, Path(options.init) / "model.safetensors", heads_may_differ=True)
-        print(f"weights of {options.init}" + (f"; fresh heads for {', '.join(fresh)}" if fresh else ""))
-    return model.to("cuda" if options.use_gpu else "cpu")
+    if flags.init:
+        fresh = load_weights(model, Path(flags.init) / "model.safetensors", heads_may_differ=True)
+        print(f"weights of {flags.init}" + (f"; fresh heads for {', '.join(fresh)}" if fresh else ""))
+    return model.to(flags.device)
 
 
-# --------------------------------------------------------------------------------------------------- the three jobs
+# ------------------------------------------------------------------------------------------------------- training
 
 
-def run(options):
-    """Train: one run, or one for each of several learning rates. Raises Stopped, with a word on how to go on."""
+def train(parsed):
+    """What a command line asks to train: one run, or several of which it is made. Raises Stopped, with a word on how to
+    go on."""
+    options = run_folder.flags_of(parsed)
     try:
-        if grid.is_grid(options) and options.label_scheme != "plain":  # its plain models are tried at each rate anyway
-            grid.search(options, train, lambda options: describe_model(find_model(options)))
-        else:
-            train(options)
+        train_grid(options) if is_grid(options) else train_at_one_rate(options)
     except Stopped as stop:  # perhaps in one of the runs that this one is made of
-        folder = Path(options.resume if isinstance(options.resume, str) else options.run_dir)
+        folder = options.run.folder
         where = "" if stop.folder == folder else f" of {os.path.relpath(stop.folder)}"
         raise Stopped(f"{stop}{where}; continue with --resume {os.path.relpath(folder)}", stop.folder) from None
 
 
-def train(options):
-    """A new run, or one to resume, from its first line to its last file."""
-    folder, saved = open_folder(options)
-    if saved:
-        options = command_line.resumed(options, saved["flags"])
-        options.model = saved["model"]["name"]
-    command_line.check(options)
-    _check_device(options, "the run to resume used --use_gpu, but" if saved else "--use_gpu:")
-    writer_type = tensorboard_writer() if options.tensorboard else None
-    check_outputs(options)
+def train_grid(options):
+    """A run at each of several learning rates, of which the best is kept."""
+    grid = Grid(options)
+    for said, attempt in grid.missing():
+        print(said)
+        train_at_one_rate(attempt)
+    print(grid.finish())
 
-    # 1. the checkpoint and the data
-    found = find_model(options)
-    print(f"model: {found.name}, {found.source}")
-    data, notes = read_data(options, fit_to_checkpoint(options, found))
-    print("\n".join(notes))
-    config = describe_run(options, found, data, notes)
-    if saved and saved["model"]["sha256"] != config["model"]["sha256"]:
-        raise UserError(f"{folder}: the weights of {found.name} are not what this run began with; start a new run")
-    if saved and (changed := changed_data(saved["data"], config["data"])):
-        raise UserError(f"{folder}: {changed} is not what this run began with; start a new run")
 
-    teachers = _teachers(options)
-    model = None if options.label_scheme == "plain" else build_model(found, options)
+def train_at_one_rate(options):
+    {None: train_one, PLAIN: train_plain}.get(options.pseudo_labels.label_scheme, train_scheme)(options)
 
-    # 2. the run's folder
-    folder.mkdir(parents=True, exist_ok=True)
-    if not saved:
-        write_json(folder / "config.json", config)
-    if options.label_scheme:
-        sha = config["model"]["sha256"]
-        plain = {task: pseudo_labels.plain_model(options, task, data[task], sha, train) for task in teachers}
-        if options.label_scheme == "plain":
-            _finish_plain(folder, options, data, plain)
-            return
-        data = _with_targets(options, data, plain)
-        model = build_model(found, options)  # anew, as the plain models' training drew random numbers
 
-    # 3. training, then the results
-    trainer = Trainer(model, data, options, folder, writer_type and writer_type(folder / "tensorboard"))
-    if (folder / "state.pt").is_file():
-        trainer.load_state()
-        print(f"resuming after {trainer.progress.epoch} epochs and {trainer.progress.step} steps")
-    print(f"run: {folder}\n{plan.describe(trainer)}")
+def train_one(options):
+    """One run, from its first line to its last file."""
+    start = run_folder.begin(options)
+    model = build_model(start.found, start.options)
+    start.make_folder()
+    train_to_the_end(start, model, start.data)
+
+
+def train_scheme(options):
+    """A run on pseudo-labels: the plain models that it learns from, then one head on all tasks' examples."""
+    start = run_folder.begin(options)
+    plain = train_plain_models(start)
+    data = with_targets(start.options, start.data, plain)
+    train_to_the_end(start, build_model(start.found, start.options), data)
+
+
+def train_plain(options):
+    """The plain models of all tasks, as the run that label schemes are compared with."""
+    start = run_folder.begin(options)
+    scores = train_plain_models(start).finish(start.folder)
+    report(start.folder, checks.tasks_of(start.options.scored), start.data, scores)
+
+
+def train_plain_models(start):
+    """`PlainModels` of a run, those trained that are not there yet."""
+    flags = start.options.model
+    plain = PlainModels(start.options, start.data, start.config["model"]["sha256"], partial(open_plain, flags))
+    start.make_folder()
+    for said, options in plain.missing():
+        print(said)
+        train_one(options)
+    return plain
+
+
+def train_to_the_end(start, model, data):
+    """The loop, then the results."""
+    folder, options = start.folder, start.options
+    writer = run_folder.tensorboard_writer()(folder / "tensorboard") if options.run.tensorboard else None
+    trainer = Trainer(model, data, options, folder, writer)
+    trainer.loop.resume()
+    print(f"run: {folder}\n{trainer.describe()}")
     trainer.fit()
     scores = trainer.finish()
     model.bert.save_pretrained(folder / "bert")
-    copy_tokenizer(found.folder, folder / "bert")
+    copy_tokenizer(start.found.folder, folder / "bert")
     write_json(folder / "scores.json", scores)  # last: a folder with scores is a finished run
-    print(results.table(model.tasks, data, scores))
+    report(folder, model.tasks, data, scores)
+
+
+def report(folder, tasks, data, scores):
+    print(results.table(tasks, data, scores))
     print(f"results in {folder}")
 
 
-def _teachers(options):
-    """The tasks whose plain models a run needs."""
-    tasks, scheme = tasks_of(options), options.label_scheme
-    if scheme in (None, "plain"):
-        return tuple(tasks) if scheme else ()
-    return labeling.teachers_needed(scheme, pseudo_labels.merging_of(scheme, tasks))
+# ------------------------------------------------------------------------------------------------------ saved runs
 
 
-def _finish_plain(folder, options, data, plain):
-    """The plain models' figures and predictions as the results of this run."""
-    scores = pseudo_labels.plain_scores(options, plain)
-    for source, _ in plain.values():
-        caches = shutil.ignore_patterns("on-*")  # what it said of other tasks' training sets
-        shutil.copytree(source / "predictions", folder / "predictions", ignore=caches, dirs_exist_ok=True)
-    results.zip_submission(folder)
-    write_text(folder / "metrics.jsonl", "")
-    write_json(folder / "scores.json", scores)
-    print(results.table(tasks_of(options), data, scores))
-    print(f"results in {folder}")
-
-
-def _with_targets(options, data, plain):
-    """The data with all training sets as one, labelled by the scheme."""
-    tasks = tasks_of(options)
-    models = {}
-
-    def load(folder):
-        if folder not in models:
-            device = argparse.Namespace(use_gpu=options.use_gpu, precision=options.precision, given=[])
-            models[folder], _, _ = _open_saved(folder, device)
-        return models[folder]
-
-    def predict_with(teacher, task):
-        train = data[task]["train"]
-        folder, _ = plain[teacher]
-        return pseudo_labels.predictions_of(folder, teacher, train.examples, train.sequences, load)
-
-    union = {pseudo_labels.UNION: {"train": pseudo_labels.union(options, tasks, data, predict_with)}}
-    rest = {name: {split: part for split, part in data[name].items() if split != "train"} for name in data}
-    return union | rest
-
-
-def evaluate(options):
+def evaluate(parsed):
     """Score a saved run on dev, and write its dev and test predictions."""
-    folder = Path(options.evaluate)
-    model, tokenizer, options = _open_saved(folder, options)
+    folder = Path(parsed.evaluate)
+    model, tokenizer, options = open_saved(folder, parsed)
     data, notes = read_data(options, tokenizer, training=False)
     print("\n".join(notes))
-    out = Path(options.run_dir) if "run_dir" in options.given else folder / "evaluation"
-    if (out / "config.json").exists():
+    out = Path(options.run.run_dir) if "run_dir" in options.given else folder / "evaluation"
+    if (out / run_folder.RUN).exists():
         raise UserError(f"--run_dir {out}: that is a run itself, whose scores would be lost; choose another folder")
     out.mkdir(parents=True, exist_ok=True)
+    files = results.PredictionFiles(out, model.tasks, options.model, options.run.outputs)
     dev = results.predict_all(model, data, "dev")
-    results.write_predictions(out, model.tasks, data, "dev", dev, options)
-    scores = results.write_results(out, model, data, dev, options)
+    files.write(data, "dev", dev)
+    scores = results.write_results(files, model, data, dev)
     write_json(out / "scores.json", scores)
-    print(results.table(model.tasks, data, scores))
-    print(f"results in {out}")
+    report(out, model.tasks, data, scores)
 
 
-def predict(options):
+def predict(parsed):
     """Print what a saved run says of sentences, or of pairs with a tab between them."""
-    lines = inference.read_lines(options.input)
-    model, tokenizer, options = _open_saved(Path(options.predict), options)
-    at_once = 1 if inference.interactive(options.input) else inference.BATCH  # somebody typing waits for each answer
-    for text in inference.predict_texts(model, tokenizer, lines, options.max_length, model.fused, at_once):
+    lines = inference.read_lines(parsed.input)
+    model, tokenizer, options = open_saved(Path(parsed.predict), parsed)
+    at_once = 1 if inference.interactive(parsed.input) else inference.BATCH  # somebody typing waits for each answer
+    for text in inference.predict_texts(model, tokenizer, lines, options.model.max_length, model.fused, at_once):
         print(text, flush=True)
 
 
-def _open_saved(folder, options):
-    """(the best model of a finished run, its tokenizer, its flags)."""
-    if not all((folder / name).is_file() for name in ("config.json", "model.safetensors", "bert/config.json")):
+def open_saved(folder, parsed):
+    """(the best model of a finished run, its tokenizer, its options with the flags given now)."""
+    if not all((folder / name).is_file() for name in (run_folder.RUN, "model.safetensors", "bert/config.json")):
         raise UserError(f"{folder}: no finished run is there (config.json, model.safetensors and bert/)")
-    options = command_line.check(command_line.of_saved_run(options, saved_config(folder / "config.json")["flags"]))
-    _check_device(options, "--use_gpu:")
+    saved = run_folder.saved_record(folder / run_folder.RUN)["flags"]
+    options = checks.check(checks.of_saved_run(parsed, saved))
+    run_folder.check_device(options.model, "--use_gpu:")
     found = Found(folder / "bert", str(folder), "a saved run")
-    tokenizer = fit_to_checkpoint(options, found)
+    tokenizer, max_length = run_folder.fit(options, found)
+    options = options.changed(max_length=max_length)
     model = build_model(found, options)
     load_weights(model, folder / "model.safetensors")
     return model, tokenizer, options
 
 
-def _check_device(options, what):
-    if options.use_gpu and not torch.cuda.is_available():
-        raise UserError(f"{what} this machine has no CUDA device that torch can use")
-
-
-def tensorboard_writer():
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        raise UserError("--tensorboard needs the package tensorboard: pip install tensorboard") from None
-    return SummaryWriter
+def open_plain(flags, folder):
+    """The model of a finished run, on the device of `flags` (flags.parser.Model)."""
+    parsed = checks.build_parser().parse_args([])
+    parsed.use_gpu, parsed.precision, parsed.given = flags.use_gpu, flags.precision, []
+    return open_saved(folder, parsed)[0]
 
 
 if __name__ == "__main__":
-    keep_freed_memory()
-    sys.exit(carry_out(evaluate if OPTIONS.evaluate else predict if OPTIONS.predict else run, OPTIONS))
+    JOB = evaluate if COMMAND.evaluate else predict if COMMAND.predict else train
+    raise SystemExit(carry_out(JOB, COMMAND))

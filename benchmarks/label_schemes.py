@@ -9,7 +9,7 @@ so that nobody has to keep and run one for each task. Measured are
     prediction   examples a second: every example read for its own task; and every example asked all questions, which
                  takes one pass of the one model and one pass of each plain model
     training     an epoch of the scheme against the plain runs' epochs one after the other: the median step of each
-                 (training.Trainer, the recipe of label_tables.py), times its number of steps
+                 (trainer.Trainer, the recipe of minbert/tables/labels.py), times its number of steps
 
 Same weights to begin with, same process, in turns; medians, and their ratios. The scheme is one that needs no teacher:
 the others train at the same pace, but the plain models must be trained before, and predict every example once.
@@ -33,19 +33,21 @@ def main():
     import torch
 
     from minbert.hub import resolve
-    from minbert.memory import keep_freed_memory
-    from minbert.training.data import fit_to_checkpoint, read_data
+    from minbert.script import keep_freed_memory
+    from minbert.training.data import read_data
+    from minbert.training.pseudo_labels import with_targets
+    from minbert.training.run_folder import fit
 
     keep_freed_memory()
     if args.threads:
         torch.set_num_threads(args.threads)
     found = resolve(args.model)
     united = options_of(args, ["--tasks", args.tasks, "--label_scheme", SCHEME])
-    data, notes = read_data(united, fit_to_checkpoint(united, found))
+    data, notes = read_data(united, fit(united, found)[0])
     print(f"{found.name}; {torch.get_num_threads()} threads; {'cuda' if args.use_gpu else 'cpu'}")
     print("\n".join(notes))
 
-    one = trainer_of(united, found, with_targets(united, data))
+    one = trainer_of(united, found, with_targets(united, data, plain=None))  # the scheme needs no teacher
     plain = {task: trainer_of(options_of(args, ["--tasks", task]), found, {task: data[task]}) for task in united.tasks}
     compare_parameters(one, plain)
     compare_prediction(one.model, {task: trainer.model for task, trainer in plain.items()}, data, args)
@@ -68,7 +70,7 @@ def parse():
 
 
 def options_of(args, flags):
-    """The options of a run in label_tables.py's recipe, with more flags."""
+    """The options of a run in the recipe of minbert/tables/labels.py, with more flags."""
     from minbert.flags import checks as options
     from minbert.tables.jobs import command
     from minbert.tables.labels import PROTOCOL
@@ -79,19 +81,9 @@ def options_of(args, flags):
     return options.check(options.parse([*command({**recipe, **where}), *flags]))
 
 
-def with_targets(options, data):
-    """All training examples as one set with the scheme's targets, beside the dev sets of the tasks."""
-    from minbert.training import pseudo_labels
-    from minbert.training.data import tasks_of
-
-    union = pseudo_labels.union(options, tasks_of(options), data, predict=None)  # the scheme needs no teacher
-    rest = {task: {split: part for split, part in splits.items() if split != "train"} for task, splits in data.items()}
-    return {pseudo_labels.UNION: {"train": union}, **rest}
-
-
 def trainer_of(options, found, data):
     """The Trainer of a run. Of its files there are none: only steps are made."""
-    from minbert.training.loop import Trainer
+    from minbert.training.trainer import Trainer
     from multitask_classifier import build_model
 
     return Trainer(build_model(found, options), data, options, folder=None)
@@ -152,7 +144,7 @@ def compare_epochs(one, plain, args):
     trainers = {"one": one, **plain}
     for trainer in trainers.values():
         trainer.model.train()
-    steps = {name: trainer.steps_of(0) for name, trainer in trainers.items()}
+    steps = {name: trainer.plan.steps_of(0) for name, trainer in trainers.items()}
     makers = [make_steps(trainer, steps[name]) for name, trainer in trainers.items()]
     times = in_turns(makers, args.steps, args.warmup, args.use_gpu)
     medians = dict(zip(trainers, map(statistics.median, times), strict=True))
@@ -171,7 +163,7 @@ def make_steps(trainer, steps):
 
     def next_step():
         nonlocal made
-        trainer._train_step(steps[made % len(steps)])
+        trainer.loop.step(steps[made % len(steps)])
         made += 1
 
     return next_step

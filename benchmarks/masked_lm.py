@@ -35,7 +35,7 @@ def main():
     import torch
     from train_step import in_turns
 
-    from minbert.memory import keep_freed_memory
+    from minbert.script import keep_freed_memory
 
     keep_freed_memory()
     if args.threads:
@@ -47,8 +47,8 @@ def main():
         model, step = theirs(run, device)
         print(f"batch {size:3}: the losses differ by {gap(run, model):.1e} on the first batch without dropout")
         model.train(), run.model.train()
-        steps = run.steps_of(0)[: args.warmup + args.repeats]
-        a, b = in_turns({"ours": run._train_step, "transformers": step}, steps, args.warmup, device).values()
+        steps = run.loop.plan.steps_of(0)[: args.warmup + args.repeats]
+        a, b = in_turns({"ours": run.loop.step, "transformers": step}, steps, args.warmup, device).values()
         print(f"batch {size:3}: ours {1e3 * a:.1f} ms, transformers {1e3 * b:.1f} ms, {b / a:.2f} times as fast")
 
 
@@ -59,16 +59,19 @@ def ours(args, size):
     import pretraining
     from bert import BertForMaskedLM
     from minbert.hub import resolve
+    from minbert.masked_lm.text import encode, read_text
+    from minbert.masked_lm.trainer import MaskedLMTrainer
     from minbert.text.tokenization import Tokenizer
 
     argv = ["--batch_size", str(size), *(["--data_dir", args.data_dir] if args.data_dir else [])]
-    options = pretraining.parse([*argv, *["--use_gpu"] * args.use_gpu, *["--compile"] * args.compile])
+    argv += [*["--use_gpu"] * args.use_gpu, *["--compile"] * args.compile]
+    options, files, _ = pretraining.check(pretraining.parse(argv))
     folder = resolve(args.model).folder
     tokenizer = Tokenizer.from_folder(folder)
-    sequences = pretraining.encode(pretraining.read_text(options)[0], tokenizer, options.max_length)
+    sequences = encode(read_text(files, options.tasks, options.data)[0], tokenizer, options.model.max_length)
     torch.manual_seed(0)
     model = BertForMaskedLM.from_pretrained(folder).to("cuda" if args.use_gpu else "cpu")
-    return pretraining.Pretraining(model, tokenizer, sequences, options, folder=None)
+    return MaskedLMTrainer(model, tokenizer, sequences, options, folder=None)
 
 
 def theirs(run, device):
@@ -81,7 +84,7 @@ def theirs(run, device):
         run.model.save_pretrained(folder)
         model = transformers.BertForMaskedLM.from_pretrained(folder, attn_implementation="sdpa", dtype=torch.float32)
     model.to(device)
-    settled = run.options
+    settled = run.loop.settings
     optimizer = torch.optim.AdamW(model.parameters(), lr=settled.lr, weight_decay=settled.weight_decay, fused=True)
     autocast = torch.autocast("cuda", torch.bfloat16, enabled=device == "cuda")
 
@@ -105,9 +108,9 @@ def padded(run, batches, device):
     from minbert.masked_lm.masking import mask_tokens
 
     ((name, index),) = batches
-    rows = run.batches[name](0, index)
+    rows = run.loop.plan.batches[name](0, index)
     batch = run.text.take(rows[np.argsort(run.text.lengths[rows], kind="stable")])
-    hidden, chosen = mask_tokens(batch.ids, run.tokenizer, np.random.default_rng([run.options.seed, index]))
+    hidden, chosen = mask_tokens(batch.ids, run.tokenizer, np.random.default_rng([run.seed, index]))
     is_token = np.arange(batch.lengths.max()) < batch.lengths[:, None]
     ids, labels = np.zeros(is_token.shape, np.int64), np.full(is_token.shape, -100)
     ids[is_token] = hidden
@@ -120,13 +123,11 @@ def gap(run, model):
     """How far the losses of the first step's batch lie apart, without dropout."""
     import torch
 
-    from minbert.methods.objective import Batch
-
     run.model.eval(), model.eval()
-    first = run.steps_of(0)[0]
+    first = run.loop.plan.steps_of(0)[0]
     ((name, index),) = first
     with torch.no_grad():
-        (loss,) = run.objective([Batch(name, run.batches[name](0, index))], 0).terms.values()
+        loss = run.loss_of(run.loop.plan.batches[name](0, index)).total
         return abs(loss.item() - model(**padded(run, first, run.device)).loss.item())
 
 

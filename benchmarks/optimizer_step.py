@@ -14,7 +14,7 @@ from pathlib import Path
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as multitask_classifier.py does: waiting threads spin only briefly
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from minbert.memory import keep_freed_memory
+from minbert.script import keep_freed_memory
 
 H, LAYERS, INTERMEDIATE, VOCABULARY, POSITIONS, TYPES = 384, 6, 1536, 30522, 512, 2
 

@@ -36,7 +36,7 @@ def main():
     from bert import BertModel
     from datasets import TASKS, data_folder, read
     from minbert.hub import resolve
-    from minbert.memory import keep_freed_memory
+    from minbert.script import keep_freed_memory
     from minbert.text.tokenization import Tokenizer
     from multitask_classifier import MultitaskBERT
 

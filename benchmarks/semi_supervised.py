@@ -2,7 +2,7 @@
 
     python benchmarks/semi_supervised.py --data_dir ../shared/data/cs224n
 
-Every step is a run's own (training.Trainer): SST, Quora and STS (26 classes) at once, fused pairs. All methods take the
+Every step is a run's own (trainer.Trainer): SST, Quora and STS (26 classes) at once, fused pairs. All methods take the
 same labelled batches in the same process, in turns; reported are medians. Unlabelled are the training texts themselves
 (ROWS of each task), UDA's copies are made by TF-IDF word replacement. r is the number of unlabelled examples beside a
 labelled one.
@@ -47,7 +47,7 @@ def main():
     import torch
 
     from minbert.hub import resolve
-    from minbert.memory import keep_freed_memory
+    from minbert.script import keep_freed_memory
 
     keep_freed_memory()
     if args.threads:
@@ -105,8 +105,9 @@ def text_files(args, folder):
 def trainer_of(name, size, args, found, files):
     """The Trainer of a run with this method. Of its files there are none: only steps are made."""
     from minbert.flags import checks as options
-    from minbert.training.data import fit_to_checkpoint, read_data
-    from minbert.training.loop import Trainer
+    from minbert.training.data import read_data
+    from minbert.training.run_folder import fit
+    from minbert.training.trainer import Trainer
     from multitask_classifier import build_model
 
     flags, r = METHODS[name]
@@ -117,7 +118,7 @@ def trainer_of(name, size, args, found, files):
     argv += ["--data_dir", args.data_dir] if args.data_dir else []
     argv += ["--use_gpu"] * args.use_gpu + ["--compile"] * args.compile
     run = options.check(options.parse(argv))
-    data, _ = read_data(run, fit_to_checkpoint(run, found))
+    data, _ = read_data(run, fit(run, found)[0])
     trainer = Trainer(build_model(found, run), data, run, folder=None)
     trainer.model.train()
     if trainer.teacher:
@@ -127,7 +128,7 @@ def trainer_of(name, size, args, found, files):
 
 def steps_of(trainer, count):
     """The first steps of a run; a small set starts again."""
-    return list(itertools.islice(itertools.cycle(trainer.steps_of(0)), count))
+    return list(itertools.islice(itertools.cycle(trainer.plan.steps_of(0)), count))
 
 
 def compare(args, found, files, size):
@@ -138,7 +139,7 @@ def compare(args, found, files, size):
     trainers = {name: trainer_of(name, size, args, found, files) for name in METHODS}
     plain = trainers["supervised"]
     steps = steps_of(plain, args.warmup + args.repeats)  # the same rows for every trainer
-    times = in_turns({name: trainer._train_step for name, trainer in trainers.items()}, steps, args.warmup, device)
+    times = in_turns({name: trainer.loop.step for name, trainer in trainers.items()}, steps, args.warmup, device)
     updates = {"student": lambda _: plain.optimizer.step()}
     updates["teacher"] = lambda _: trainers["mean teacher"].teacher.update()
     updates = in_turns(updates, steps, args.warmup, device)
@@ -159,7 +160,7 @@ def work_of(trainer, step):
     """Tokens forward + 2 x tokens backward, of all the sequences that a step of the trainer reads."""
     tokens = {"train": 0, "unlabelled": 0, "augmented": 0}
     for name, index in step:
-        batch, splits = trainer._batch(name, index), trainer.data[name]
+        (batch,), splits = trainer.batches_of([(name, index)]), trainer.data[name]
         tokens["train"] += int(splits["train"].sequences.lengths[batch.rows].sum())
         if batch.unlabelled is not None:
             for split in {"unlabelled", "augmented"} & splits.keys():
@@ -176,7 +177,7 @@ def peak(args, found, files):
 
     trainer = trainer_of(args.only, max(args.batch_sizes), args, found, files)
     for step in steps_of(trainer, 10):
-        trainer._train_step(step)
+        trainer.loop.step(step)
     if args.use_gpu:
         print(torch.cuda.max_memory_allocated() // 1024)
         return

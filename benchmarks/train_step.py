@@ -11,7 +11,7 @@ Every figure is a ratio within one run; absolute times belong to the machine.
 
     python benchmarks/train_step.py --data_dir ../shared/data/cs224n --methods
 
-This prints instead what a method costs: the time of a run's own step (training.Trainer) with it over that of the plain
+This prints instead what a method costs: the time of a run's own step (trainer.Trainer) with it over that of the plain
 step, fused pairs and summed losses, on the same batches, in turns. Beside it stands the time to expect if all of the
 step but its update, which every method makes once, grew as the work of METHODS does.
 """
@@ -47,7 +47,7 @@ def main():
 
     from datasets import TASKS, data_folder, read
     from minbert.hub import resolve
-    from minbert.memory import keep_freed_memory
+    from minbert.script import keep_freed_memory
     from minbert.text.tokenization import Tokenizer
 
     keep_freed_memory()
@@ -133,7 +133,7 @@ def compare_methods(args, found, tokenizer, examples, sets, device):
         trainers = {name: trainer_of(flags, size, args, found, data) for name, (flags, _, _) in METHODS.items()}
         plain = trainers["plain"]
         steps = plain.steps_of(0)[: args.warmup + args.repeats]  # the same rows for every trainer
-        times = in_turns({name: t._train_step for name, t in trainers.items()}, steps, args.warmup, device)
+        times = in_turns({name: t.loop.step for name, t in trainers.items()}, steps, args.warmup, device)
         update = in_turns({"plain": lambda _, step=plain.optimizer.step: step()}, steps, args.warmup, device)["plain"]
         whole = times.pop("plain")
         print(f"batch {size:3} a task: plain step {1e3 * whole:.1f} ms, {update / whole:.2f} of it the update")
@@ -147,13 +147,13 @@ def compare_methods(args, found, tokenizer, examples, sets, device):
 def trainer_of(flags, size, args, found, data):
     """The Trainer of a run with these flags. Of its files there are none: only steps are made."""
     from minbert.flags import checks as options
-    from minbert.training.loop import Trainer
+    from minbert.training.trainer import Trainer
     from multitask_classifier import build_model
 
     argv = ["--option", "finetune", "--batch_size", str(size), "--attention", args.attention, *flags]
     argv += ["--use_gpu"] * args.use_gpu + ["--compile"] * args.compile
     run = options.check(options.parse(argv))
-    trainer = Trainer(build_model(found, run), data[run.pairs], run, folder=None)
+    trainer = Trainer(build_model(found, run), data[run.heads.pairs], run, folder=None)
     trainer.model.train()
     return trainer
 
@@ -161,7 +161,7 @@ def trainer_of(flags, size, args, found, data):
 def tokens_of(trainer, steps):
     """Real tokens of the examples of these steps, each counted once."""
     return sum(
-        int(trainer.data[name]["train"].sequences.lengths[trainer.batches[name](0, index)].sum())
+        int(trainer.data[name]["train"].sequences.lengths[trainer.plan.batches[name](0, index)].sum())
         for step in steps
         for name, index in step
     )

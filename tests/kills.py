@@ -7,7 +7,7 @@ import signal
 import pytest
 import tiny
 
-from minbert.training import loop as training
+from optimizer import AdamW
 
 
 class Killed(BaseException):
@@ -34,18 +34,24 @@ def killed_before_rename(number, *argv):
     return renamed
 
 
-def stopped_at(update, *argv):
-    """Run the script, send it SIGINT in the middle of its `update`-th update, and see it end. Returns its Outcome."""
-    step, calls = training.AdamW.step, []
+def stop_at(monkeypatch, update, number=signal.SIGINT):
+    """Send this process a signal in the middle of an update of the next run."""
+    step = AdamW.step
 
     def interrupted(optimizer):
         step(optimizer)
         calls.append(1)
         if len(calls) == update:
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), number)
 
+    calls = []
+    monkeypatch.setattr(AdamW, "step", interrupted)
+
+
+def stopped_at(update, *argv):
+    """Run the script, send it SIGINT in the middle of its `update`-th update, and see it end. Returns its Outcome."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training.AdamW, "step", interrupted)
+        stop_at(patch, update)
         outcome = tiny.script(*argv)
     assert outcome.code == 130, outcome.err
     return outcome

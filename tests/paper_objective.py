@@ -9,7 +9,7 @@ import math
 
 import torch
 import torch.nn.functional as F
-from test_strategy_flags import padded
+from steps import padded
 
 CHANCE = {"sst": 1 / 5, "quora": 1 / 2, "classification": 1 / 26, "ordinal6": 1 / 6}
 
@@ -73,13 +73,13 @@ def reference(trainer, batches, p):
         task, data = batch.task, trainer.data[batch.task]
         z = logits_of(trainer.model, task, data["train"], batch.rows)
         losses, known = supervised(options, task, z, torch.from_numpy(data["train"].examples.labels[batch.rows]))
-        terms[task] = losses.sum() / len(batch.rows)
+        terms[task, ""] = losses.sum() / len(batch.rows)
         if options.tsa:
             chance = CHANCE[options.sts_head if task == "sts" else task]
             rise = {"linear": p, "log": 1 - math.exp(-5 * p), "exp": math.exp(5 * p - 5)}[options.tsa]
             kept = known <= rise * (1 - chance) + chance
-            terms[task] = losses[kept].sum() / max(int(kept.sum()), 1)
-            shares[f"{task} TSA kept"] = int(kept.sum()) / len(kept)
+            terms[task, ""] = losses[kept].sum() / max(int(kept.sum()), 1)
+            shares[task, "TSA kept"] = int(kept.sum()) / len(kept)
         if task in options.uda:
             with torch.no_grad():
                 o = probabilities(options, task, logits_of(trainer.model, task, data["unlabelled"], batch.unlabelled))
@@ -89,8 +89,8 @@ def reference(trainer, batches, p):
             kept = o.amax(dim=1) > options.uda_threshold
             divergences = (target * (target / s).log()).sum(dim=1)[kept]
             count = max(int(kept.sum()), 1) if options.uda_mean == "kept" else len(batch.unlabelled)
-            terms[f"{task} UDA"] = options.uda_weight * divergences.sum() / count
-            shares[f"{task} UDA kept"] = int(kept.sum()) / len(kept)
+            terms[task, "UDA"] = options.uda_weight * divergences.sum() / count
+            shares[task, "UDA kept"] = int(kept.sum()) / len(kept)
         if trainer.teacher:
             splits = [("train", batch.rows)] + [("unlabelled", batch.unlabelled)] * (batch.unlabelled is not None)
             ours = torch.cat([logits_of(trainer.model, task, data[split], rows) for split, rows in splits])
@@ -98,5 +98,5 @@ def reference(trainer, batches, p):
                 theirs = [logits_of(trainer.teacher.model, task, data[split], rows) for split, rows in splits]
             ramp = math.exp(-5 * (1 - min(p / options.ramp_up, 1)) ** 2) if options.mean_teacher != "bregman" else 1
             apart = distance(options, task, ours, torch.cat(theirs)).sum() / len(ours)
-            terms[f"{task} consistency"] = options.consistency_weight * ramp * apart
+            terms[task, "consistency"] = options.consistency_weight * ramp * apart
     return terms, shares

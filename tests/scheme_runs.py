@@ -7,7 +7,7 @@ import tiny
 
 import evaluation
 from minbert.training import analysis
-from minbert.training import loop as training
+from minbert.training.trainer import Trainer
 
 ROWS = {rows[0]: name for name, rows in tiny.GLUE_ROWS.items()}  # training rows -> the task that has as many
 
@@ -35,7 +35,7 @@ class Watched:
 
 def watched(*argv, code=0):
     """Run the script, which is to end with this exit code."""
-    fit, predict = training.Trainer.fit, evaluation.predict
+    fit, predict = Trainer.fit, evaluation.predict
     fits, asked = [], []
 
     def watch_predict(model, task, sequences):
@@ -44,7 +44,7 @@ def watched(*argv, code=0):
         return predict(model, task, sequences)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training.Trainer, "fit", lambda trainer: fits.append(trainer) or fit(trainer))
+        patch.setattr(Trainer, "fit", lambda trainer: fits.append(trainer) or fit(trainer))
         patch.setattr(evaluation, "predict", watch_predict)
         patch.setattr(analysis, "draw", lambda *_: None)  # takes longer than all the rest
         outcome = tiny.script(*argv)

@@ -28,12 +28,12 @@ GPU = ("--option", "finetune", "--use_gpu", "--lr", "1e-3")
 def test_a_step_never_waits_for_the_device(trainer_of, more):
     trainer = trainer_of(*GPU, *more)
     trainer.model.train()
-    for step in trainer.steps_of(0)[:2]:  # first steps may wait: libraries are set up, memory is found
-        trainer._train_step(step)
+    for step in trainer.plan.steps_of(0)[:2]:  # first steps may wait: libraries are set up, memory is found
+        trainer.loop.step(step)
     torch.cuda.set_sync_debug_mode("error")
     try:
-        for step in trainer.steps_of(0)[2:8]:
-            trainer._train_step(step)
+        for step in trainer.plan.steps_of(0)[2:8]:
+            trainer.loop.step(step)
     finally:
         torch.cuda.set_sync_debug_mode("default")
 
@@ -41,7 +41,7 @@ def test_a_step_never_waits_for_the_device(trainer_of, more):
 def test_a_state_goes_there_and_back(trainer_of):
     one = trainer_of(*GPU, "--precision", "fp32")
     one.model.train()
-    for step in one.steps_of(0)[:3]:
+    for step in one.plan.steps_of(0)[:3]:
         one._train_step(step)
     one.save_state()
     other = trainer_of(*GPU, "--precision", "fp32")
@@ -49,8 +49,8 @@ def test_a_state_goes_there_and_back(trainer_of):
     other.load_state()
     other.model.train()
     for trainer in (one, other):
-        for step in trainer.steps_of(0)[3:6]:
-            trainer._train_step(step)
+        for step in trainer.plan.steps_of(0)[3:6]:
+            trainer.loop.step(step)
     ours, theirs = one.model.state_dict(), other.model.state_dict()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 

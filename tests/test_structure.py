@@ -17,7 +17,7 @@ FILES = {
 }
 # The floors, from the ground up. A file may import files of its own floor and of those below it.
 FLOORS = (
-    ("minbert.files", "minbert.hub", "minbert.memory", "minbert.layers"),
+    ("minbert.files", "minbert.hub", "minbert.script", "minbert.choices", "minbert.layers"),
     LIBRARY,
     ("minbert.text",),
     ("minbert.methods",),
@@ -45,8 +45,7 @@ def imports(name):
 
 
 def floor_of(name):
-    (floor,) = (i for i, rooms in enumerate(FLOORS) if any(f"{name}.".startswith(f"{room}.") for room in rooms))
-    return floor
+    return next(i for i, rooms in enumerate(FLOORS) if any(f"{name}.".startswith(f"{room}.") for room in rooms))
 
 
 def test_the_root_holds_the_eight_files_and_three_more_commands():

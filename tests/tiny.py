@@ -26,7 +26,9 @@ from datasets import TASKS
 from minbert.flags import checks as command_line
 from minbert.methods.schedules import Batches
 from minbert.text.tokenization import Tokenizer, copy_tokenizer
-from minbert.training.loop import Trainer
+from minbert.training import run_folder
+from minbert.training.data import read_data
+from minbert.training.trainer import Trainer
 
 ROOT = Path(multitask_classifier.__file__).parent
 SCRIPT = str(ROOT / "multitask_classifier.py")
@@ -218,8 +220,14 @@ def assert_same_results(one, two):
 # ------------------------------------------------------------------------------------------------- a bare Trainer
 
 
-def parse(*argv):
+def options_of(*argv):
+    """The checked flags in their groups (flags.parser.Options)."""
     return command_line.check(command_line.parse([str(word) for word in argv]))
+
+
+def parse(*argv):
+    """The checked flags side by side, as a namespace."""
+    return options_of(*argv).namespace()
 
 
 FINETUNE = ("--option", "finetune", "--lr", "1e-3", "--epochs", 2)
@@ -237,11 +245,13 @@ def runner(folder, checkpoint, data):
 def make_trainer(folder, checkpoint, data, *argv, trainer=Trainer):
     """What `main` sets up before it trains, in `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
-    options = parse("--model", checkpoint, "--data_dir", data, "--run_dir", folder, *argv)
-    found = multitask_classifier.resolve(options.model)
-    read, _ = multitask_classifier.read_data(options, Tokenizer.from_folder(found.folder))
+    options = options_of("--model", checkpoint, "--data_dir", data, "--run_dir", folder, *argv)
+    found = run_folder.find_model(options.model)
+    read, _ = read_data(options, Tokenizer.from_folder(found.folder))
     model = multitask_classifier.build_model(found, options)
-    return trainer(model, read, options, folder)
+    made = trainer(model, read, options, folder)
+    made.options = options.namespace()  # for the tests alone
+    return made
 
 
 @dataclass
@@ -279,7 +289,8 @@ def trace(trainer):
 
         return computed
 
-    encode, step = model.bert.encode, trainer.optimizer.step
+    optimizer = trainer.loop.optimizer
+    encode, step = model.bert.encode, optimizer.step
 
     def watch_trunk(embedded, packing):
         passes.append(all(module.training for module in model.modules()))
@@ -289,7 +300,7 @@ def trace(trainer):
         gradients = [p.grad.norm() for p in model.parameters() if p.grad is not None]
         seen.rows.append(dict(rows))
         seen.losses.append(dict(losses))
-        seen.rates.append({group["lr"] for group in trainer.optimizer.param_groups})
+        seen.rates.append({group["lr"] for group in optimizer.param_groups})
         seen.norms.append(float(torch.stack(gradients).norm()))
         seen.trunk_passes.append(sum(passes))
         rows.clear(), losses.clear(), passes.clear()
@@ -300,7 +311,7 @@ def trace(trainer):
     with (
         mock.patch.object(Batches, "__call__", watch_batches),
         mock.patch.object(model.bert, "encode", watch_trunk),
-        mock.patch.object(trainer.optimizer, "step", watch_step),
+        mock.patch.object(optimizer, "step", watch_step),
     ):
         trainer.fit()
     return seen

@@ -1,74 +1,72 @@
 """The command line of multitask_classifier.py: parsing, the checks across flags, and flags saved and resumed.
 
-The flags themselves are in flags.py. Imports no torch: a mistake is answered at once.
+The flags themselves are in parser.py and methods.py. What is not checked yet is a namespace; `check` makes of it the
+frozen groups of `Options`, and nobody else changes a flag. Imports no torch: a mistake is answered at once.
 """
 
 import argparse
 import time
+from dataclasses import fields
 from pathlib import Path
 
+from datasets import GLUE_TASKS, TASKS
+from minbert.choices import CLASS_STEPS
 from minbert.files import UserError
-from minbert.flags.parser import COURSE_NAMES, INPUTS, OUTPUTS, build_parser
+from minbert.flags.methods import Regularizers, SemiSupervised
+from minbert.flags.parser import COURSE_NAMES, DEFAULTS, INPUTS, OUTPUTS, Heads, Options, build_parser, scored_tasks
+from minbert.methods.schedules import SCHEDULES
 
 LEARNING_RATES = {"pretrain": 1e-3, "finetune": 1e-5}
-ONE_TASK_AT_A_TIME = ("in_turn", "mtdnn", "annealed")  # schedules whose steps cannot be summed over tasks
-WITHOUT_ORDER = ("mtdnn", "annealed")  # schedules that mix the tasks at random
 NOT_SAVED = ("resume", "evaluate", "predict", "input")  # not part of what a run computes
 MAY_CHANGE = ("run_dir", "tensorboard", "checkpoint_minutes", "skip_test")  # these do not decide it either
-PAPER_TASKS = ("rte", "qqp", "mnli", "sst2")  # of the pseudo-label paper
 NOT_WITH_SCHEMES = (
-    *("pairs", "schedule", "step", "task_order", "balanced_sample", "init", "eval_train"),
-    *("pcgrad", "smart", "smart_radius", "r_drop", "tsa", "uda", "unlabeled", "mean_teacher", "labels_per_class"),
-    *("train_on_augmented", "sts_head", "sts_cosine", "sts_predict", "sst_head"),
+    *(one.name for group in (Heads, Regularizers, SemiSupervised) for one in fields(group) if one.name != "pooling"),
+    *("schedule", "step", "task_order", "balanced_sample", "init", "eval_train"),
+    *("labels_per_class", "train_on_augmented"),
 )
-BY_LONGEST = ("simultaneous", "sequential", "mtdnn_upsample")  # schedules whose length may be set
 OF_UDA = ("uda_weight", "uda_temperature", "uda_threshold", "uda_mean")
 OF_TEACHER = ("ema_decay", "consistency_weight", "ramp_up", "teacher_mode")
 OF_BREGMAN = ("ema_decay", "consistency_weight", "ramp_up")  # what that preset settles itself
+WITH_PREDICT = ("predict", "input", "use_gpu", "precision")
 WITH_EVALUATE = (
-    "evaluate",
-    "data_dir",
-    "glue_dir",
-    "imdb_dir",
-    "dev_limit",
-    "run_dir",
-    "use_gpu",
-    "precision",
+    *("evaluate", "data_dir", "glue_dir", "imdb_dir", "dev_limit", "run_dir", "use_gpu", "precision"),
     *INPUTS,
 )
-WITH_PREDICT = ("predict", "input", "use_gpu", "precision")
 
 
 def parse(argv=None):
-    """The command line as a namespace with every flag resolved, plus `given`: the names that were on the line."""
-    parser = build_parser()
-    options = parser.parse_args(argv)
-    silent = build_parser()
-    for action in silent._actions:
-        action.default = argparse.SUPPRESS
-    options.given = sorted(vars(silent.parse_args(argv)))
+    """The command line as a namespace, not yet checked, plus `given`: the names that were on the line."""
+    options = build_parser().parse_with_given(argv)
     for flag, useful in (("evaluate", WITH_EVALUATE), ("predict", WITH_PREDICT)):
         useless = [name for name in options.given if name not in useful]
         if getattr(options, flag) and useless:
             raise UserError(f"--{useless[0]} is of no use with --{flag}: the saved run says how it was made")
     if options.input and not options.predict:
         raise UserError("--input is what --predict reads: give --predict RUN too")
-    if options.resume is True and options.run_dir is None:
-        raise UserError("--resume: which run? Give its folder, as --resume DIR or with --run_dir DIR")
+    check_resume(options)
     return options
 
 
+def check_resume(options):
+    if options.resume is True and options.run_dir is None:
+        raise UserError("--resume: which run? Give its folder, as --resume DIR or with --run_dir DIR")
+
+
+def folder_of(options):
+    """The folder of the run to resume, or of the new one."""
+    return Path(options.resume if isinstance(options.resume, str) else options.run_dir or "")
+
+
 def check(options):
-    """Fill in what depends on other flags, and refuse combinations that make no sense. Raises UserError."""
+    """`Options` of a namespace: what depends on other flags is filled in, and combinations that make no sense are
+    refused. Raises UserError."""
+    options = argparse.Namespace(**vars(options))
     if options.lr is None:
         options.lr = LEARNING_RATES[options.option]
     if options.tasks is None:
-        options.tasks = list(PAPER_TASKS if options.label_scheme else COURSE_NAMES.values())
+        options.tasks = list(GLUE_TASKS if options.label_scheme else COURSE_NAMES.values())
     _check_pseudo_labels(options)
-    if options.precision is None:
-        options.precision = "bf16" if options.use_gpu else "fp32"
-    if options.precision == "bf16" and not options.use_gpu:
-        raise UserError("--precision bf16 needs --use_gpu: on most CPUs bf16 is many times slower than fp32")
+    options.precision = checked_precision(options.precision, options.use_gpu)
     if options.warmup and options.lr_schedule == "constant":
         raise UserError("--warmup needs --lr_schedule linear (a constant rate has no warm-up)")
     if options.no_decay_bias_norm and not options.weight_decay:
@@ -80,20 +78,26 @@ def check(options):
     _check_schedule(options)
     _check_extras(options)
     _check_semi_supervised(options)
-    outputs = {}
-    for flag in OUTPUTS:
-        if (path := getattr(options, flag)) and (other := outputs.setdefault(Path(path), flag)) != flag:
-            raise UserError(f"--{flag} {path}: --{other} is written there; give each its own file")
-    if options.skip_test and (useless := [flag for flag in outputs.values() if flag.endswith("test_out")]):
-        raise UserError(f"--{useless[0]} is of no use with --skip_test, which leaves the test predictions out")
-    if options.run_dir is None:
-        options.run_dir = str(Path("runs") / time.strftime("%Y-%m-%d_%H-%M-%S"))
-    return options
+    _check_outputs(options)
+    _check_kinds(options)
+    options.run_dir = options.run_dir or new_run_dir()
+    return Options.of(vars(options))
+
+
+def new_run_dir():
+    return str(Path("runs") / time.strftime("%Y-%m-%d_%H-%M-%S"))
+
+
+def checked_precision(precision, use_gpu):
+    """The precision asked for, or the device's own."""
+    if precision == "bf16" and not use_gpu:
+        raise UserError("--precision bf16 needs --use_gpu: on most CPUs bf16 is many times slower than fp32")
+    return precision or ("bf16" if use_gpu else "fp32")
 
 
 def _check_tasks(options):
     """Refuse a flag about a task that the run does not train or score."""
-    scored, trained = scored_tasks(options), ",".join(options.tasks)
+    scored, trained = scored_tasks(options.tasks), ",".join(options.tasks)
     for flag, tasks in (
         *((flag, options.tasks) for flag in ("limit", "batch_size", "uda", "unlabeled", "train_on_augmented")),
         ("dev_limit", scored),
@@ -109,32 +113,50 @@ def _check_tasks(options):
         raise UserError(f"--batch_size gives no size for {', '.join(missing)}: name every task, or give one number")
 
 
+def _check_kinds(options):
+    """What flags need of the tasks' kinds: --pairs a task on pairs, TSA and UDA the probabilities of classes."""
+    tasks = tasks_of(scored_tasks(options.tasks))
+    if "pairs" in options.given and not any(task.is_pair for task in tasks.values()):
+        raise UserError(f"--pairs is of no use in a run with --tasks {','.join(options.tasks)}: no task reads pairs")
+    for name, task in tasks.items():
+        flag = "tsa" if options.tsa and name in options.tasks else "uda" if name in options.uda else None
+        if flag and task.kind == "regression" and options.sts_head not in CLASS_STEPS:
+            raise UserError(f"--{flag} needs classes, but {name} has a regression head: add --sts_head classification")
+
+
+def tasks_of(names):
+    """{name: Task} of these names. Raises UserError for an unknown one."""
+    if unknown := [name for name in names if name not in TASKS]:
+        raise UserError(f"{', '.join(unknown)}: no such task; there are {', '.join(TASKS)}")
+    return {name: TASKS[name] for name in names}
+
+
 def _check_heads(options):
     if options.sts_head == "cosine" and options.pairs == "fused":
         raise UserError("--sts_head cosine compares two embeddings, but --pairs fused has one: add --pairs concat")
     if options.sts_head == "cosine" and options.option == "pretrain":
         raise UserError("--sts_head cosine has nothing to train on a frozen trunk: use --option finetune")
-    if options.sts_cosine != "scaled" and options.sts_head != "cosine":
+    if options.sts_cosine != DEFAULTS["sts_cosine"] and options.sts_head != "cosine":
         raise UserError(f"--sts_cosine {options.sts_cosine} needs --sts_head cosine")
-    if options.sts_predict != "argmax" and options.sts_head not in ("classification", "ordinal6"):
-        raise UserError(f"--sts_predict {options.sts_predict} needs --sts_head classification or ordinal6")
+    if options.sts_predict != DEFAULTS["sts_predict"] and options.sts_head not in CLASS_STEPS:
+        raise UserError(f"--sts_predict {options.sts_predict} needs --sts_head {' or '.join(CLASS_STEPS)}")
     for flag, task in (("sts_head", "sts"), ("sst_head", "sst")):
-        if flag in options.given and task not in scored_tasks(options):
+        if flag in options.given and task not in scored_tasks(options.tasks):
             raise UserError(f"--{flag} is of no use in a run with --tasks {','.join(options.tasks)}")
 
 
 def _check_schedule(options):
-    schedule = options.schedule
-    if options.step == "summed" and schedule in ONE_TASK_AT_A_TIME:
-        raise UserError(f"--step summed: a step of --schedule {schedule} has one task only, so there is nothing to sum")
+    name, schedule = options.schedule, SCHEDULES[options.schedule]
+    if options.step == "summed" and not schedule.summed:
+        raise UserError(f"--step summed: a step of --schedule {name} has one task only, so there is nothing to sum")
     if options.task_order is not None:
-        if schedule in WITHOUT_ORDER:
-            raise UserError(f"--task_order: --schedule {schedule} mixes the tasks at random")
+        if not schedule.ordered:
+            raise UserError(f"--task_order: --schedule {name} mixes the tasks at random")
         if unknown := [task for task in options.task_order if task not in options.tasks]:
             raise UserError(f"--task_order names {', '.join(unknown)}, not among --tasks {','.join(options.tasks)}")
-    if options.epoch_steps and schedule not in BY_LONGEST:
-        raise UserError(f"--epoch_steps: an epoch of --schedule {schedule} has a length of its own")
-    if options.balanced_sample != "epoch" and schedule != "balanced_round_robin":
+    if options.epoch_steps and not schedule.by_longest:
+        raise UserError(f"--epoch_steps: an epoch of --schedule {name} has a length of its own")
+    if options.balanced_sample != DEFAULTS["balanced_sample"] and not schedule.balanced:
         raise UserError("--balanced_sample needs --schedule balanced_round_robin")
 
 
@@ -147,8 +169,8 @@ def _check_extras(options):
     if options.smart is None and "smart_radius" in options.given:
         raise UserError("--smart_radius is of no use without --smart")
     if options.pcgrad:
-        summed = options.step == "summed" or (options.step is None and options.schedule == "simultaneous")
-        if not summed or len(options.tasks) < 2:
+        step = options.step or SCHEDULES[options.schedule].step
+        if step != "summed" or len(options.tasks) < 2:
             raise UserError("--pcgrad needs steps with several tasks: --schedule simultaneous, or --step summed")
 
 
@@ -191,36 +213,43 @@ def _check_pseudo_labels(options):
         raise UserError("--batch_size: with --label_scheme all tasks are one set, so give one number")
 
 
-def scored_tasks(options):
-    """Every task with a head: those trained, and all of the course's three once one of them is trained."""
-    three = [*COURSE_NAMES.values()] if set(COURSE_NAMES.values()) & set(options.tasks) else []
-    return options.tasks + [task for task in three if task not in options.tasks]
+def _check_outputs(options):
+    outputs = {}
+    for flag in OUTPUTS:
+        if (path := getattr(options, flag)) and (other := outputs.setdefault(Path(path), flag)) != flag:
+            raise UserError(f"--{flag} {path}: --{other} is written there; give each its own file")
+    if options.skip_test and (useless := [flag for flag in outputs.values() if flag.endswith("test_out")]):
+        raise UserError(f"--{useless[0]} is of no use with --skip_test, which leaves the test predictions out")
+
+
+# ---------------------------------------------------------------------------------------------- saved and resumed
 
 
 def to_saved(options):
     """The flags that decide what a run computes, for its config.json."""
-    return {name: value for name, value in sorted(vars(options).items()) if name not in (*NOT_SAVED, "given")}
+    return {name: value for name, value in sorted(options.flat().items()) if name not in NOT_SAVED}
 
 
 def resumed(options, saved):
-    """The flags of the run being continued; a flag given now must agree with them. Raises UserError."""
-    defaults = vars(build_parser().parse_args([]))  # of flags that did not exist when the run began
-    saved = {**defaults, **saved}
-    for name in options.given:
-        if name not in (*NOT_SAVED, *MAY_CHANGE) and getattr(options, name) != saved[name]:
-            raise UserError(
-                f"--{name} {getattr(options, name)}: the run to resume has {saved[name]}; leave the flag out"
-            )
+    """The flags, as a namespace, of the run being continued; one given now must agree with them. Raises UserError."""
+    saved = {**DEFAULTS, **saved}  # defaults of flags that did not exist when the run began
+    refuse_other_flags(options, saved, MAY_CHANGE)
     keep = {name: getattr(options, name) for name in (*NOT_SAVED, *MAY_CHANGE, "given")}
     return argparse.Namespace(**{**saved, **keep})
 
 
+def refuse_other_flags(options, saved, may_change):
+    """UserError where a flag given now is not what a run to resume has."""
+    for name in options.given:
+        if name not in (*NOT_SAVED, *may_change) and (now := getattr(options, name)) != saved[name]:
+            raise UserError(f"--{name} {now}: the run to resume has {saved[name]}; leave the flag out")
+
+
 def of_saved_run(options, saved):
-    """The flags of a saved run that is not to be trained on, with those that were given now. What it began with
-    (--init) is past, its own prediction files (--sst_dev_out and its kin) stay as they are, and --skip_test was for
-    its end."""
-    defaults = vars(build_parser().parse_args([]))
+    """The flags, as a namespace, of a saved run that is not to be trained on, with those that were given now. What it
+    began with (--init) is past, its own prediction files (--sst_dev_out and its kin) stay as they are, and --skip_test
+    was for its end."""
     now = {name: getattr(options, name) for name in ("use_gpu", "precision", "given")}
-    now |= dict.fromkeys(("init", "skip_test", *OUTPUTS))
+    now |= dict.fromkeys(("init", *OUTPUTS))
     given = {name: getattr(options, name) for name in options.given}
-    return argparse.Namespace(**{**defaults, **saved, **now, **given})
+    return argparse.Namespace(**{**DEFAULTS, **saved, **now, "skip_test": False, **given})

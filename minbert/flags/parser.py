@@ -1,26 +1,23 @@
-"""Every flag of multitask_classifier.py and its help. Imports no torch: `--help` is instant.
+"""Every flag of multitask_classifier.py and its help, but for those of the methods (methods.py), and the parser.
 
-Names and meanings are those of the course's starter (CS224N default project) where it has them.
+Names and meanings are those of the course's starter (CS224N default project) where it has them. Imports no torch:
+`--help` is instant.
 """
 
 import argparse
+from dataclasses import dataclass
+from pathlib import Path
 
-from minbert.files import UserError
-from minbert.flags import methods as method_flags
+from datasets import TASKS
+from minbert import choices
+from minbert.choices import told
 from minbert.flags import types
+from minbert.flags.groups import Parser, add_group, defaults_of, flag, flat, one_flag_each, take
+from minbert.flags.methods import PseudoLabels, Regularizers, SemiSupervised
+from minbert.methods.schedules import SCHEDULES, STEPS
 
-COURSE_NAMES = {"sst": "sst", "para": "quora", "sts": "sts"}  # the course's flag prefixes -> our task names
+COURSE_NAMES = {task.course_name: task.name for task in TASKS.values() if task.course_name}  # its prefixes -> our names
 INPUTS = [f"{prefix}_{split}" for prefix in COURSE_NAMES for split in ("train", "dev", "test")]
-SCHEDULES = (
-    "simultaneous",
-    "sequential",
-    "round_robin",
-    "balanced_round_robin",
-    "in_turn",
-    "mtdnn_upsample",
-    "mtdnn",
-    "annealed",
-)
 OUTPUTS = [f"{prefix}_{split}_out" for prefix in COURSE_NAMES for split in ("dev", "test")]
 
 EPILOG = """examples:
@@ -34,10 +31,337 @@ EPILOG = """examples:
 """
 
 
-class Parser(argparse.ArgumentParser):
-    def error(self, message):
-        """One line instead of the whole usage."""
-        raise UserError(f"{message} (see --help)")
+@dataclass(frozen=True)
+class Model:
+    """what is trained"""
+
+    option: str = flag(
+        "pretrain",
+        choices=("pretrain", "finetune"),
+        help="pretrain: freeze BERT, train the heads; finetune: train everything (default: %(default)s)",
+    )
+    model: str | None = flag(
+        metavar="NAME",
+        help="a checkpoint: a folder, a Hugging Face hub id, or minilm (small, also installed by a package). "
+        "Default: bert-base-uncased where it can be had, otherwise minilm",
+    )
+    tasks: list | None = flag(
+        type=types.names,
+        metavar="T,...",
+        help=f"tasks to train on: {', '.join(TASKS)}, or your own in datasets.TASKS (default: "
+        f"{','.join(COURSE_NAMES.values())}). Training any of the first three scores all three",
+    )
+    init: str | None = flag(
+        metavar="RUN",
+        help="start from the best weights of a finished run, trunk and heads (heads first, then all: two runs)",
+    )
+    hidden_dropout_prob: float = flag(
+        0.3, type=types.share, metavar="P", help="dropout of the heads (default: %(default)s)"
+    )
+    attention: str = flag(
+        "plain", choices=tuple(choices.ATTENTION), help=f"{told(choices.ATTENTION)} (default: %(default)s)"
+    )
+    max_length: int = flag(
+        512,
+        type=types.max_length,
+        metavar="N",
+        help="longest sequence in tokens (default: %(default)s, or as many as the model has positions)",
+    )
+    use_gpu: bool = flag(False, help="train on the CUDA device")
+    precision: str | None = flag(
+        choices=("fp32", "bf16"),
+        help="bf16: autocast with fp32 weights, GPU only (default: bf16 with --use_gpu, otherwise fp32)",
+    )
+
+    @property
+    def frozen(self):
+        """Whether the trunk stays as it is."""
+        return self.option == "pretrain"
+
+    @property
+    def device(self):
+        return "cuda" if self.use_gpu else "cpu"
+
+
+@dataclass(frozen=True)
+class Heads:
+    """pairs and heads"""
+
+    pairs: str = flag(
+        "fused",
+        choices=choices.PAIRS,
+        help="fused: one sequence [CLS] A [SEP] B [SEP]; otherwise A and B are encoded separately as u and v, and "
+        f"joined: {told(choices.JOINS)} (default: %(default)s)",
+    )
+    pooling: str = flag(
+        "cls",
+        choices=tuple(choices.POOLING),
+        help=f"a sequence's embedding: {told(choices.POOLING)} (default: %(default)s)",
+    )
+    sts_head: str = flag(
+        "regression",
+        choices=tuple(choices.STS_HEADS),
+        help=f"how a score is told: {told(choices.STS_HEADS)} (default: %(default)s)",
+    )
+    sts_cosine: str = flag(
+        "scaled",
+        choices=tuple(choices.STS_COSINES),
+        help=f"the cosine head's score: {told(choices.STS_COSINES)} (default: %(default)s)",
+    )
+    sts_predict: str = flag(
+        "argmax",
+        choices=tuple(choices.STS_PREDICTIONS),
+        help=f"the score that the 26 or 6 classes predict: {told(choices.STS_PREDICTIONS)} (default: %(default)s)",
+    )
+    sst_head: str = flag(
+        "softmax", choices=tuple(choices.SST_HEADS), help=f"{told(choices.SST_HEADS)} (default: %(default)s)"
+    )
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """which batches make a step"""
+
+    schedule: str = flag(
+        "simultaneous",
+        choices=tuple(SCHEDULES),
+        metavar="NAME",
+        help="; ".join(f"{name}: {preset.told}" for name, preset in SCHEDULES.items()) + " (default: %(default)s)",
+    )
+    step: str | None = flag(
+        choices=STEPS,
+        help="one update on the sum of the tasks' losses, or one after each task's batch (default: the schedule's own: "
+        "summed for simultaneous, otherwise per_task)",
+    )
+    task_order: list | None = flag(
+        type=types.names,
+        metavar="T,...",
+        help="order of the tasks in a schedule that has one (default: the schedule's own)",
+    )
+    batch_size: int | dict = flag(
+        8,
+        type=types.one_or_per_task(types.positive(int)),
+        metavar="N",
+        help="examples of each task in a batch: one number, or per task as sst=64,quora=32 (default: %(default)s)",
+    )
+    epochs: int = flag(10, type=types.positive(int), metavar="N", help="epochs (default: %(default)s)")
+    epoch_steps: int | None = flag(
+        type=types.positive(int),
+        metavar="N",
+        help="an epoch has N batches of each task, sets starting again as needed (simultaneous, sequential, "
+        "mtdnn_upsample; default: as many as the longest has)",
+    )
+    shuffle: str = flag(
+        "epoch",
+        choices=("epoch", "once"),
+        help="shuffle each set anew every epoch, or once (default: %(default)s)",
+    )
+    balanced_sample: str = flag(
+        "epoch",
+        choices=("epoch", "once"),
+        help="balanced_round_robin: draw the sample of the larger sets every epoch, or once (default: %(default)s)",
+    )
+    seed: int = flag(11711, type=types.seed, metavar="N", help="random seed (default: %(default)s)")
+
+
+@dataclass(frozen=True)
+class Optimisation:
+    """how an update is made"""
+
+    lr: float | list | None = flag(
+        type=types.one_or_more(types.positive(float)),
+        metavar="X",
+        help="learning rate; several, as 2e-5,3e-5, are tried in turn and the best on dev is kept (default: 1e-3 for "
+        "pretrain, 1e-5 for finetune)",
+    )
+    lr_schedule: str = flag(
+        "constant",
+        choices=tuple(choices.LR_SCHEDULES),
+        help=f"{told(choices.LR_SCHEDULES)} (default: %(default)s)",
+    )
+    warmup: float = flag(
+        0.0,
+        type=types.share,
+        metavar="SHARE",
+        help="share of all updates in which the rate rises from 0; needs --lr_schedule linear (default: 0)",
+    )
+    clip: float | None = flag(
+        type=types.positive(float), metavar="NORM", help="clip the gradient's norm to this (default: off)"
+    )
+    weight_decay: float = flag(0.0, type=types.not_negative(float), metavar="X", help="decoupled decay (default: 0)")
+    no_decay_bias_norm: bool = flag(
+        False, help="leave biases and LayerNorm out of the weight decay (default: decay everything, as the course)"
+    )
+    layer_decay: float = flag(
+        1.0,
+        type=types.factor,
+        metavar="F",
+        help="multiply the learning rate by F for each layer further down (default: 1, the same for all)",
+    )
+    compile: bool = flag(False, help="compile the optimizer's update (needs a C++ compiler on a CPU)")
+
+
+@dataclass(frozen=True)
+class Data:
+    """data"""
+
+    data_dir: str | None = flag(
+        metavar="DIR", help="the course's files (default: data/cs224n if it exists, else data/sample)"
+    )
+    glue_dir: str | None = flag(
+        metavar="DIR", help="GLUE's folders (default: data/glue if it exists, else data/sample/glue)"
+    )
+    imdb_dir: str | None = flag(metavar="DIR", help="IMDB's files, for --tasks imdb (default: data/imdb)")
+    limit: dict = flag(
+        {},
+        type=types.per_task(types.rows_or_share),
+        metavar="T=N,...",
+        help="train on a fixed subset of a task: rows (quora=14057) or a share (quora=0.1)",
+    )
+    dev_limit: dict = flag(
+        {},
+        type=types.per_task(types.rows_or_share),
+        metavar="T=N,...",
+        help="score a fixed part of a task's dev set, for sweeps",
+    )
+    labels_per_class: int | None = flag(
+        type=types.positive(int),
+        metavar="N",
+        help="keep the labels of N training rows of each class (of STS: of its 26 scores), drawn by --seed; the rest "
+        "is text without labels",
+    )
+    train_on_augmented: dict = flag(
+        {},
+        type=types.per_task(str),
+        metavar="T=FILE,...",
+        help="train on changed texts (augmentation.py writes them) instead of a task's own: each has the label of its "
+        "original, by id; rows without one are left out",
+    )
+    inputs: dict = one_flag_each(
+        {
+            name: {"metavar": "FILE", "help": f"{COURSE_NAMES[prefix]}: the {split} file (default: in --data_dir)"}
+            for name in INPUTS
+            for prefix, split in [name.split("_")]
+        }
+    )
+
+
+@dataclass(frozen=True)
+class Run:
+    """the run"""
+
+    run_dir: str | None = flag(metavar="DIR", help="the run's folder, which must be new (default: runs/ and the time)")
+    resume: str | bool | None = flag(
+        nargs="?",
+        const=True,
+        metavar="DIR",
+        help="continue a killed run, to the same result as if it had not been killed: the run in DIR, or in --run_dir",
+    )
+    patience: int | None = flag(
+        type=types.positive(int), metavar="N", help="stop after N epochs without a better score (default: off)"
+    )
+    checkpoint_minutes: float = flag(
+        10.0,
+        type=types.positive(float),
+        metavar="M",
+        help="save the state this often besides at the end of each epoch (default: %(default)g)",
+    )
+    skip_test: bool = flag(False, help="no test predictions at the end, for sweeps")
+    eval_train: bool = flag(False, help="also score the best model on the training sets")
+    tensorboard: bool = flag(False, help="also write TensorBoard event files into the run")
+    outputs: dict = one_flag_each(
+        {
+            name: {"metavar": "FILE", "help": f"{COURSE_NAMES[prefix]}: {split} predictions (default: in the run)"}
+            for name in OUTPUTS
+            for prefix, split, _ in [name.split("_")]
+        }
+    )
+
+    @property
+    def folder(self):
+        """Where the run is: a folder to be made, or that of the run to resume."""
+        return Path(self.resume if isinstance(self.resume, str) else self.run_dir)
+
+
+@dataclass(frozen=True)
+class SavedRun:
+    """instead of training"""
+
+    evaluate: str | None = flag(
+        metavar="RUN",
+        help="score a saved run on dev and write dev and test predictions into RUN/evaluation (or --run_dir)",
+    )
+    predict: str | None = flag(
+        metavar="RUN",
+        help="read sentences, or pairs with a tab between, and print what each head of a saved run says",
+    )
+    input: str | None = flag(metavar="FILE", help="what --predict reads (default: standard input)")
+
+
+GROUPS = {
+    "model": Model,
+    "heads": Heads,
+    "schedule": Schedule,
+    "optimisation": Optimisation,
+    "regularizers": Regularizers,
+    "unlabelled": SemiSupervised,
+    "pseudo_labels": PseudoLabels,
+    "data": Data,
+    "run": Run,
+}
+
+
+@dataclass(frozen=True)
+class Options:
+    """All that a command says, checked: a group for each room, and `given`, the names of the flags on the line."""
+
+    model: Model
+    heads: Heads
+    schedule: Schedule
+    optimisation: Optimisation
+    regularizers: Regularizers
+    unlabelled: SemiSupervised
+    pseudo_labels: PseudoLabels
+    data: Data
+    run: Run
+    given: tuple = ()
+
+    @classmethod
+    def of(cls, values):
+        """From {flag: value}, which may hold more."""
+        groups = {name: take(group, values) for name, group in GROUPS.items()}
+        return cls(**groups, given=tuple(values.get("given", ())))
+
+    def flat(self):
+        """{flag: value} of all groups."""
+        return {name: value for group in GROUPS for name, value in flat(getattr(self, group)).items()}
+
+    def changed(self, **values):
+        """The same with other values of some flags."""
+        return Options.of({"given": self.given, **self.flat(), **values})
+
+    def namespace(self):
+        """As a namespace again, for `checks.resumed`."""
+        return argparse.Namespace(**{**DEFAULTS, **self.flat(), "given": list(self.given)})
+
+    @property
+    def tasks(self):
+        """The names of the tasks to train."""
+        return self.model.tasks
+
+    @property
+    def scored(self):
+        """The names of the tasks with a head."""
+        return scored_tasks(self.model.tasks)
+
+
+def scored_tasks(trained):
+    """Every task with a head: those trained, and all of the course's three once one of them is trained."""
+    three = list(COURSE_NAMES.values())
+    return trained + [task for task in three if task not in trained and set(three) & set(trained)]
+
+
+DEFAULTS = {**defaults_of(GROUPS.values()), **defaults_of([SavedRun])}
 
 
 def build_parser():
@@ -49,28 +373,9 @@ def build_parser():
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    _add_model(parser.add_argument_group("what is trained"))
-    _add_heads(parser.add_argument_group("pairs and heads"))
-    _add_schedule(parser.add_argument_group("which batches make a step"))
-    _add_training(parser.add_argument_group("training"))
-    method_flags.add_regularizers(parser.add_argument_group("regularizers and gradients"))
-    method_flags.add_semi_supervised(parser.add_argument_group("learning from unlabelled text"))
-    method_flags.add_pseudo_labels(parser.add_argument_group("pseudo-labels"))
-    _add_data(parser.add_argument_group("data"))
-    _add_run(parser.add_argument_group("the run"))
-    _add_saved_runs(parser.add_argument_group("instead of training"))
-    return parser
-
-
-def _add_model(group):
-    add = group.add_argument
-    add(
-        "--option",
-        choices=("pretrain", "finetune"),
-        default="pretrain",
-        help="pretrain: freeze BERT, train the heads; finetune: train everything (default: %(default)s)",
-    )
-    add(
+    for group in (*GROUPS.values(), SavedRun):
+        add_group(parser, group)
+    parser.add_argument(
         "--fine-tune-mode",
         dest="option",
         metavar="{last-linear-layer,full-model}",
@@ -78,255 +383,4 @@ def _add_model(group):
         help="the later course's name for --option: last-linear-layer = pretrain, full-model = finetune",
         default=argparse.SUPPRESS,
     )
-    add(
-        "--model",
-        metavar="NAME",
-        help="a checkpoint: a folder, a Hugging Face hub id, or minilm (small, also installed by a package). "
-        "Default: bert-base-uncased where it can be had, otherwise minilm",
-    )
-    add(
-        "--tasks",
-        type=types.names,
-        metavar="T,...",
-        help="tasks to train on: sst, quora, sts, cfimdb, imdb, rte, qqp, mnli, sst2, or your own in datasets.TASKS "
-        "(default: sst,quora,sts). Training any of the first three scores all three",
-    )
-    add(
-        "--init",
-        metavar="RUN",
-        help="start from the best weights of a finished run, trunk and heads (heads first, then all: two runs)",
-    )
-    add("--hidden_dropout_prob", type=types.share, default=0.3, metavar="P", help="dropout of the heads (default: 0.3)")
-    add(
-        "--attention",
-        choices=("plain", "fused"),
-        default="plain",
-        help="plain: attention written out; fused: torch's kernel, the same function (default: %(default)s)",
-    )
-    add(
-        "--max_length",
-        type=types.max_length,
-        default=512,
-        metavar="N",
-        help="longest sequence in tokens (default: 512, or as many as the model has positions)",
-    )
-
-
-def _add_heads(group):
-    add = group.add_argument
-    add(
-        "--pairs",
-        choices=("fused", "concat", "absdiff", "cosine", "dot_attention"),
-        default="fused",
-        help="fused: one sequence [CLS] A [SEP] B [SEP]; otherwise A and B are encoded separately as u and v, joined "
-        "as [u; v], |u - v|, cos(u, v), or by attention between the two (default: %(default)s)",
-    )
-    add(
-        "--pooling",
-        choices=("cls", "mean"),
-        default="cls",
-        help="a sequence's embedding: the pooler over [CLS], or its mean hidden state (default: %(default)s)",
-    )
-    add(
-        "--sts_head",
-        choices=("regression", "linear", "cosine", "classification", "ordinal6"),
-        default="regression",
-        help="scores as 5 sigmoid(logit); the raw logit; 5 cos(u, v); 26 classes 0.0, 0.2 ... 5.0; 6 classes 0 ... 5 "
-        "(default: %(default)s)",
-    )
-    add(
-        "--sts_cosine",
-        choices=("scaled", "shifted", "embedding"),
-        default="scaled",
-        help="the cosine head's score: 5 cos; 5 (cos + 1) / 2; that, trained with CosineEmbeddingLoss "
-        "(default: %(default)s)",
-    )
-    add(
-        "--sts_predict",
-        choices=("argmax", "expectation"),
-        default="argmax",
-        help="the score that the 26 or 6 classes predict (default: %(default)s)",
-    )
-    add(
-        "--sst_head",
-        choices=("softmax", "coral"),
-        default="softmax",
-        help="coral: the five sentiments as ranks, CORAL ordinal regression (default: %(default)s)",
-    )
-
-
-def _add_schedule(group):
-    add = group.add_argument
-    add(
-        "--schedule",
-        choices=SCHEDULES,
-        default="simultaneous",
-        metavar="NAME",
-        help="simultaneous: a batch of every task each step; sequential: the same, an update after each; round_robin: "
-        "in turns until each set is used up; balanced_round_robin: sets cut to the smallest; in_turn: one task after "
-        "the other; mtdnn_upsample: as sequential, tasks as given; mtdnn: every batch once, shuffled; annealed: tasks "
-        "drawn by size, later evenly (default: %(default)s)",
-    )
-    add(
-        "--step",
-        choices=("summed", "per_task"),
-        help="one update on the sum of the tasks' losses, or one after each task's batch (default: the schedule's own: "
-        "summed for simultaneous, otherwise per_task)",
-    )
-    add(
-        "--task_order",
-        type=types.names,
-        metavar="T,...",
-        help="order of the tasks in a schedule that has one (default: the schedule's own)",
-    )
-    add(
-        "--batch_size",
-        type=types.one_or_per_task(types.positive(int)),
-        default=8,
-        metavar="N",
-        help="examples of each task in a batch: one number, or per task as sst=64,quora=32 (default: %(default)s)",
-    )
-    add(
-        "--epoch_steps",
-        type=types.positive(int),
-        metavar="N",
-        help="an epoch has N batches of each task, sets starting again as needed (simultaneous, sequential, "
-        "mtdnn_upsample; default: as many as the longest has)",
-    )
-    add(
-        "--shuffle",
-        choices=("epoch", "once"),
-        default="epoch",
-        help="shuffle each set anew every epoch, or once (default: %(default)s)",
-    )
-    add(
-        "--balanced_sample",
-        choices=("epoch", "once"),
-        default="epoch",
-        help="balanced_round_robin: draw the sample of the larger sets every epoch, or once (default: %(default)s)",
-    )
-
-
-def _add_training(group):
-    add = group.add_argument
-    add("--epochs", type=types.positive(int), default=10, metavar="N", help="epochs (default: %(default)s)")
-    add(
-        "--lr",
-        type=types.one_or_more(types.positive(float)),
-        metavar="X",
-        help="learning rate; several, as 2e-5,3e-5, are tried in turn and the best on dev is kept (default: 1e-3 for "
-        "pretrain, 1e-5 for finetune)",
-    )
-    add("--seed", type=types.seed, default=11711, metavar="N", help="random seed (default: %(default)s)")
-    add(
-        "--lr_schedule",
-        choices=("constant", "linear"),
-        default="constant",
-        help="linear: warm-up, then linear decay to 0 (default: %(default)s)",
-    )
-    add(
-        "--warmup",
-        type=types.share,
-        default=0.0,
-        metavar="SHARE",
-        help="share of all updates in which the rate rises from 0; needs --lr_schedule linear (default: 0)",
-    )
-    add("--clip", type=types.positive(float), metavar="NORM", help="clip the gradient's norm to this (default: off)")
-    add("--weight_decay", type=types.not_negative(float), default=0.0, metavar="X", help="decoupled decay (default: 0)")
-    add(
-        "--no_decay_bias_norm",
-        action="store_true",
-        help="leave biases and LayerNorm out of the weight decay (default: decay everything, as the course)",
-    )
-    add(
-        "--patience",
-        type=types.positive(int),
-        metavar="N",
-        help="stop after N epochs without a better score (default: off)",
-    )
-    add("--use_gpu", action="store_true", help="train on the CUDA device")
-    add(
-        "--precision",
-        choices=("fp32", "bf16"),
-        help="bf16: autocast with fp32 weights, GPU only (default: bf16 with --use_gpu, otherwise fp32)",
-    )
-    add("--compile", action="store_true", help="compile the optimizer's update (needs a C++ compiler on a CPU)")
-
-
-def _add_data(group):
-    add = group.add_argument
-    add("--data_dir", metavar="DIR", help="the course's files (default: data/cs224n if it exists, else data/sample)")
-    add("--glue_dir", metavar="DIR", help="GLUE's folders (default: data/glue if it exists, else data/sample/glue)")
-    add("--imdb_dir", metavar="DIR", help="IMDB's files, for --tasks imdb (default: data/imdb)")
-    add(
-        "--limit",
-        type=types.per_task(types.rows_or_share),
-        default={},
-        metavar="T=N,...",
-        help="train on a fixed subset of a task: rows (quora=14057) or a share (quora=0.1)",
-    )
-    add(
-        "--dev_limit",
-        type=types.per_task(types.rows_or_share),
-        default={},
-        metavar="T=N,...",
-        help="score a fixed part of a task's dev set, for sweeps",
-    )
-    add(
-        "--labels_per_class",
-        type=types.positive(int),
-        metavar="N",
-        help="keep the labels of N training rows of each class (of STS: of its 26 scores), drawn by --seed; the rest "
-        "is text without labels",
-    )
-    add(
-        "--train_on_augmented",
-        type=types.per_task(str),
-        default={},
-        metavar="T=FILE,...",
-        help="train on changed texts (augmentation.py writes them) instead of a task's own: each has the label of its "
-        "original, by id; rows without one are left out",
-    )
-    for flag in INPUTS:
-        prefix, split = flag.split("_")
-        add(f"--{flag}", metavar="FILE", help=f"{COURSE_NAMES[prefix]}: the {split} file (default: in --data_dir)")
-    for flag in OUTPUTS:
-        prefix, split, _ = flag.split("_")
-        add(f"--{flag}", metavar="FILE", help=f"{COURSE_NAMES[prefix]}: {split} predictions (default: in the run)")
-
-
-def _add_run(group):
-    add = group.add_argument
-    add("--run_dir", metavar="DIR", help="the run's folder, which must be new (default: runs/ and the time)")
-    add(
-        "--resume",
-        nargs="?",
-        const=True,
-        metavar="DIR",
-        help="continue a killed run, to the same result as if it had not been killed: the run in DIR, or in --run_dir",
-    )
-    add(
-        "--checkpoint_minutes",
-        type=types.positive(float),
-        default=10.0,
-        metavar="M",
-        help="save the state this often besides at the end of each epoch (default: 10)",
-    )
-    add("--skip_test", action="store_true", help="no test predictions at the end, for sweeps")
-    add("--eval_train", action="store_true", help="also score the best model on the training sets")
-    add("--tensorboard", action="store_true", help="also write TensorBoard event files into the run")
-
-
-def _add_saved_runs(group):
-    add = group.add_argument
-    add(
-        "--evaluate",
-        metavar="RUN",
-        help="score a saved run on dev and write dev and test predictions into RUN/evaluation (or --run_dir)",
-    )
-    add(
-        "--predict",
-        metavar="RUN",
-        help="read sentences, or pairs with a tab between, and print what each head of a saved run says",
-    )
-    add("--input", metavar="FILE", help="what --predict reads (default: standard input)")
+    return parser

@@ -18,17 +18,18 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from minbert import choices
 from minbert.layers.dropout import Dropout
 from minbert.layers.pairs import JOINS, width
 from minbert.layers.pairs import join as join_pair
 
-CLASS_STEPS = {"classification": 0.2, "ordinal6": 1.0}  # a score's classes: the distance between two of them
+SLACK = 1e-5  # of a step: float32 has no 4.7, only 4.6999998, which is halfway between two classes all the same
 CHOICES = {  # make_head's
-    "pairs": ("fused", *JOINS),
-    "sts_head": ("regression", "linear", "cosine", *CLASS_STEPS),
-    "sts_cosine": ("scaled", "shifted", "embedding"),
-    "sts_predict": ("argmax", "expectation"),
-    "sst_head": ("softmax", "coral"),
+    "pairs": choices.PAIRS,
+    "sts_head": choices.STS_HEADS,
+    "sts_cosine": choices.STS_COSINES,
+    "sts_predict": choices.STS_PREDICTIONS,
+    "sst_head": choices.SST_HEADS,
 }
 
 
@@ -172,6 +173,13 @@ class CoralHead(ClassifierHead):
         return unnormalised.log_softmax(dim=-1)
 
 
+def class_of_score(scores, score_range, classes):
+    """Scores [B] told as one of `classes` equal steps over their range: floor((y - low) / step + 0.5), [B] long."""
+    low, high = score_range
+    steps = (scores - low) * ((classes - 1) / (high - low))
+    return (steps + (0.5 + SLACK)).floor().long()
+
+
 class ClassesHead(SoftmaxHead):
     """A score told as one of K classes low, low + step, ... high: softmax, cross-entropy.
 
@@ -180,19 +188,16 @@ class ClassesHead(SoftmaxHead):
     For 0 to 5, step 0.2 makes the 26 classes of Yan, section 4.3, and step 1 the six of Qin and Tran's first attempt.
     """
 
-    SLACK = 1e-5  # of a step: float32 has no 4.7, only 4.6999998, which is halfway between two classes all the same
-
     def __init__(self, hidden_size, score_range, dropout, join=None, step=0.2, by="argmax"):
         self.low, self.high = score_range
         steps = (self.high - self.low) / step
-        if abs(steps - round(steps)) > self.SLACK:
+        if abs(steps - round(steps)) > SLACK:
             raise ValueError(f"scores from {self.low:g} to {self.high:g} are not a whole number of steps of {step:g}")
         super().__init__(hidden_size, round(steps) + 1, dropout, join)
         self.by = by
 
     def class_of(self, labels):
-        steps = (labels - self.low) * ((self.classes - 1) / (self.high - self.low))
-        return (steps + (0.5 + self.SLACK)).floor().long()
+        return class_of_score(labels, (self.low, self.high), self.classes)
 
     def predict(self, logits):
         if self.by == "argmax":
@@ -268,8 +273,8 @@ def make_head(
 ):
     """The head that a task (`datasets.Task`) gets. `CHOICES` lists what each name may be.
 
-    pairs is for tasks of two texts, sts_* for tasks of kind "regression", sst_head for the task named sst, whose five
-    classes are ordered. Raises ValueError for an unknown name, and for a cosine head without two embeddings.
+    pairs is for tasks of two texts, sts_* for tasks of kind "regression", sst_head for tasks whose classes are
+    ordered. Raises ValueError for an unknown name, and for a cosine head without two embeddings.
     """
     chosen = {
         "pairs": pairs,
@@ -288,12 +293,12 @@ def make_head(
             if join is None:
                 raise ValueError(f"{task.name}: sts_head 'cosine' needs a pair encoded separately; pairs is {pairs!r}")
             return CosineHead(hidden_size, task.score_range, sts_cosine)
-        if sts_head in CLASS_STEPS:
-            step = CLASS_STEPS[sts_head]
+        if sts_head in choices.CLASS_STEPS:
+            step = choices.CLASS_STEPS[sts_head]
             return ClassesHead(hidden_size, task.score_range, dropout, join, step, sts_predict)
         kind = LinearHead if sts_head == "linear" else RegressionHead
         return kind(hidden_size, task.score_range, dropout, join)
     if task.one_logit:
         return BinaryHead(hidden_size, dropout, join)
-    kind = CoralHead if task.name == "sst" and sst_head == "coral" else SoftmaxHead
+    kind = CoralHead if task.ordered and sst_head == "coral" else SoftmaxHead
     return kind(hidden_size, len(task.labels), dropout, join)

@@ -31,6 +31,7 @@ from minbert.methods.semi_supervised import (
     uda_loss,
 )
 
+UDA_KEPT = "UDA kept"
 SMART_STEP = 1e-3  # the step size of the paper (Jiang et al. 2020, section 4)
 
 
@@ -45,27 +46,34 @@ class Batch:
 
 @dataclass
 class Loss:
-    """terms {name: scalar} to be summed; shares {name: scalar}, to be watched (how much TSA and UDA keep); tokens that
-    went through the trunk with a gradient. The names of a task's terms begin with its name."""
+    """terms {(task, name): scalar} to be summed, a task's own loss under the name ""; shares {(task, name): scalar} to
+    be watched (how much TSA and UDA keep); tokens that went through the trunk with a gradient."""
 
     terms: dict
     shares: dict
     tokens: int
 
+    @property
+    def total(self):
+        return sum(self.terms.values())
+
 
 class Objective:
-    """The loss of a step for `model` on `data` {task: {split: Split}}, as `options` say. `teacher`: a model or None."""
+    """The loss of a step for `model` on `data` {task: {split: Split}}.
 
-    def __init__(self, model, data, options, teacher=None):
-        self.model, self.data, self.options, self.teacher = model, data, options, teacher
+    regularizers, unlabelled: those groups of flags. teacher: a model or None. frozen: the `FrozenEmbeddings` of a trunk
+    that is not trained, otherwise None.
+    """
+
+    def __init__(self, model, data, regularizers, unlabelled, teacher=None, frozen=None):
+        self.model, self.data, self.teacher, self.frozen = model, data, teacher, frozen
+        self.regularizers, self.unlabelled = regularizers, unlabelled
         self.device = model.device
-        self.frozen = options.option == "pretrain"
         self.labels = {
             name: to_device(splits["train"].examples.labels, self.device)
             for name, splits in data.items()
             if "train" in splits
         }
-        self._frozen_embeddings = {}
 
     def __call__(self, batches, progress=0.0):
         """[Batch] -> Loss; progress: updates done / updates planned."""
@@ -74,7 +82,7 @@ class Objective:
         loss = Loss({}, {}, 0 if self.frozen else self._tokens(rows))
         for batch in batches:
             self._add_supervised(loss, batch.task, rows[batch.task, "train"], logits, progress)
-        if self.options.smart:
+        if self.regularizers.smart:
             clean = {(batch.task, "train"): logits[batch.task, "train"] for batch in batches}
             self._add_smart(loss, after_embedding, embedded, clean)
         if originals:
@@ -88,8 +96,8 @@ class Objective:
         rows, originals = {}, {}
         for batch in batches:
             task, beside = batch.task, batch.unlabelled
-            rows[task, "train"] = np.concatenate([batch.rows, batch.rows]) if self.options.r_drop else batch.rows
-            if beside is not None and task in self.options.uda:
+            rows[task, "train"] = np.concatenate([batch.rows, batch.rows]) if self.regularizers.r_drop else batch.rows
+            if beside is not None and task in self.unlabelled.uda:
                 rows[task, "augmented"] = originals[task, "unlabelled"] = beside
             if beside is not None and self.teacher:
                 rows[task, "unlabelled"] = beside
@@ -98,47 +106,47 @@ class Objective:
     # -------------------------------------------------------------------------------------------------- terms
 
     def _add_supervised(self, loss, task, rows, logits, progress):
-        options, head, logits = self.options, self.model.heads[task], logits[task, "train"]
+        head, logits = self.model.heads[task], logits[task, "train"]
         labels = self.labels[task][to_device(rows, self.device)]
-        if options.tsa:
+        if self.unlabelled.tsa:
             known = true_class_probability(head, logits, labels)
-            threshold = tsa_threshold(progress, head.classes, options.tsa)
-            loss.terms[task], kept = tsa_loss(head.losses(logits, labels), known, threshold)
-            loss.shares[f"{task} TSA kept"] = kept.float().mean()
+            threshold = tsa_threshold(progress, head.classes, self.unlabelled.tsa)
+            loss.terms[task, ""], kept = tsa_loss(head.losses(logits, labels), known, threshold)
+            loss.shares[task, "TSA kept"] = kept.float().mean()
         else:
-            loss.terms[task] = head.loss(logits, labels)
-        if options.r_drop:
-            loss.terms[f"{task} R-Drop"] = options.r_drop * r_drop(head, logits)
+            loss.terms[task, ""] = head.loss(logits, labels)
+        if self.regularizers.r_drop:
+            loss.terms[task, "R-Drop"] = self.regularizers.r_drop * r_drop(head, logits)
 
     def _add_smart(self, loss, after_embedding, embedded, clean):
         heads = {key: self.model.heads[key[0]] for key in clean}
-        radius = self.options.smart_radius
+        radius = self.regularizers.smart_radius
         step_size = max(SMART_STEP, radius)  # a shorter step would never reach a wider ball's border
         penalties = smoothness(after_embedding, embedded, clean, heads, step_size=step_size, radius=radius)
         for (task, _), penalty in penalties.items():
-            loss.terms[f"{task} SMART"] = self.options.smart * penalty
+            loss.terms[task, "SMART"] = self.regularizers.smart * penalty
 
     def _add_uda(self, loss, originals, logits):
         """With a teacher the originals went through the trunk for that already."""
-        options = self.options
+        flags = self.unlabelled
         targets = logits if self.teacher else self._without_gradient(self.model, originals)
         for task, _ in originals:
             term, kept = uda_loss(
                 self.model.heads[task],
                 targets[task, "unlabelled"],
                 logits[task, "augmented"],
-                options.uda_temperature,
-                options.uda_threshold,
-                options.uda_mean,
+                flags.uda_temperature,
+                flags.uda_threshold,
+                flags.uda_mean,
             )
-            loss.terms[f"{task} UDA"] = options.uda_weight * term
-            loss.shares[f"{task} UDA kept"] = kept.float().mean()
+            loss.terms[task, "UDA"] = flags.uda_weight * term
+            loss.shares[task, UDA_KEPT] = kept.float().mean()
 
     def _add_consistency(self, loss, rows, logits, progress):
         """The student's logits against the teacher's, each task's labelled and unlabelled examples together (under
         R-Drop the labelled ones twice, as everywhere)."""
-        options = self.options
-        kind, weight, share = options.mean_teacher, options.consistency_weight, options.ramp_up
+        flags = self.unlabelled
+        kind, weight, share = flags.mean_teacher, flags.consistency_weight, flags.ramp_up
         if kind == "bregman":
             kind, weight, share = BREGMAN["kind"], BREGMAN["weight"], BREGMAN["share"]
         rows = {key: chosen for key, chosen in rows.items() if key[1] != "augmented"}
@@ -147,7 +155,7 @@ class Objective:
             keys = [key for key in rows if key[0] == task]
             ours_of_task, theirs_of_task = (torch.cat([side[key] for key in keys]) for side in (logits, theirs))
             apart = consistency(kind, self.model.heads[task], ours_of_task, theirs_of_task)
-            loss.terms[f"{task} consistency"] = weight * ramp_up(progress, share) * apart
+            loss.terms[task, "consistency"] = weight * ramp_up(progress, share) * apart
 
     # ------------------------------------------------------------------------------------------------- passes
 
@@ -156,7 +164,7 @@ class Objective:
         of the model as a function of these). On a frozen trunk the last two are None."""
         model = self.model
         if self.frozen:
-            return self._logits(model, self._frozen(rows)), None, None
+            return self._logits(model, self.frozen.rows(rows)), None, None
         sequences = self._sequences(rows)
         with model.autocast:
             tokens = model.pack(sequences)
@@ -172,7 +180,7 @@ class Objective:
     @torch.no_grad()
     def _without_gradient(self, model, rows):
         """{(task, split): row numbers} -> {(task, split): logits}, in whatever mode the model is."""
-        embeddings = self._frozen(rows) if self.frozen else model.embed(self._sequences(rows))
+        embeddings = self.frozen.rows(rows) if self.frozen else model.embed(self._sequences(rows))
         return self._logits(model, embeddings)
 
     def _logits(self, model, embeddings):
@@ -185,13 +193,27 @@ class Objective:
     def _tokens(self, rows):
         return sum(int(self.data[task][split].sequences.lengths[r].sum()) for (task, split), r in rows.items())
 
-    def _frozen(self, rows):
-        return {key: self.frozen_embeddings(*key)[to_device(chosen, self.device)] for key, chosen in rows.items()}
 
-    def frozen_embeddings(self, name, split):
-        """The embeddings [n, P, H] of a split under the frozen trunk, in eval mode: they never change, so they are
-        computed once a run."""
-        if (name, split) not in self._frozen_embeddings:
-            vectors = evaluation.embeddings(self.model, name, self.data[name][split].sequences)
-            self._frozen_embeddings[name, split] = vectors
-        return self._frozen_embeddings[name, split]
+class FrozenEmbeddings:
+    """The embeddings of `data` {task: {split: Split}} under a trunk that is not trained, in eval mode: they never
+    change, so those of a split are computed once a run, when they are first asked for."""
+
+    def __init__(self, model, data):
+        self.model, self.data = model, data
+        self._known = {}
+
+    def of(self, task, split):
+        """[n, P, H]: those of a whole split."""
+        if (task, split) not in self._known:
+            self._known[task, split] = evaluation.embeddings(self.model, task, self.data[task][split].sequences)
+        return self._known[task, split]
+
+    def rows(self, rows):
+        """{(task, split): row numbers} -> {(task, split): [B, P, H]}"""
+        return {key: self.of(*key)[to_device(chosen, self.model.device)] for key, chosen in rows.items()}
+
+    def of_training(self):
+        """Compute all that the heads will learn from."""
+        for task, splits in self.data.items():
+            for split in splits.keys() & {"train", "unlabelled", "augmented"}:
+                self.of(task, split)

@@ -112,6 +112,7 @@ class Schedule:
 
     length: Callable  # whole or longest
     order: Callable  # rounds, task_wise, shuffled or drawn
+    told: str  # what --help says of it
     step: str = "per_task"  # the default of STEPS
     tasks: tuple = ()  # the order of tasks where none is asked for; others follow as given
     balanced: bool = False  # every set cut to the rows of the smallest
@@ -121,16 +122,26 @@ class Schedule:
         """Can losses be summed over a round? Only where a round holds more than one task."""
         return self.order is rounds
 
+    @property
+    def ordered(self):
+        """Do tasks have an order? Not where they are mixed at random."""
+        return self.order in (rounds, task_wise)
+
+    @property
+    def by_longest(self):
+        """May an epoch's number of batches be set? Where it goes by the longest task's."""
+        return self.length is longest
+
 
 SCHEDULES = {
-    "simultaneous": Schedule(longest, rounds, "summed"),
-    "sequential": Schedule(longest, rounds, tasks=("quora", "sts", "sst")),
-    "round_robin": Schedule(whole, rounds),
-    "balanced_round_robin": Schedule(whole, rounds, balanced=True),
-    "in_turn": Schedule(whole, task_wise, tasks=("sst", "quora", "sts")),
-    "mtdnn_upsample": Schedule(longest, rounds),
-    "mtdnn": Schedule(whole, shuffled),
-    "annealed": Schedule(whole, drawn),
+    "simultaneous": Schedule(longest, rounds, "a batch of every task each step", "summed"),
+    "sequential": Schedule(longest, rounds, "the same, an update after each", tasks=("quora", "sts", "sst")),
+    "round_robin": Schedule(whole, rounds, "in turns until each set is used up"),
+    "balanced_round_robin": Schedule(whole, rounds, "sets cut to the smallest", balanced=True),
+    "in_turn": Schedule(whole, task_wise, "one task after the other", tasks=("sst", "quora", "sts")),
+    "mtdnn_upsample": Schedule(longest, rounds, "as sequential, tasks as given"),
+    "mtdnn": Schedule(whole, shuffled, "every batch once, shuffled"),
+    "annealed": Schedule(whole, drawn, "tasks drawn by size, later evenly"),
 }
 
 
@@ -154,7 +165,7 @@ def steps_of_epoch(schedule, counts, epoch, epochs, seed, step=None, order=None,
         possible = ", ".join(name for name in SCHEDULES if SCHEDULES[name].summed)
         raise ValueError(f"step summed: a step of {schedule} is one task's batch, nothing to sum; possible: {possible}")
     named = [task for task in (order or preset.tasks) if task in counts]
-    if batches is not None and preset.length is not longest:
+    if batches is not None and not preset.by_longest:
         raise ValueError(f"schedule {schedule} has a length of its own, so a number of batches means nothing")
     counts = {task: batches or counts[task] for task in dict.fromkeys([*named, *counts])}
     takes = preset.length(counts)

@@ -121,7 +121,16 @@ def uda_loss(head, original_logits, augmented_logits, temperature=0.4, threshold
 
 # --------------------------------------------------------------------------------------------------- mean teacher
 
-CONSISTENCIES = ("kl", "mse", "mse_prob")
+
+def logits_apart(head, student_logits, teacher_logits):
+    return (student_logits - teacher_logits).square().sum(dim=-1).mean()
+
+
+def probabilities_apart(head, student_logits, teacher_logits):
+    return (head.probabilities(student_logits) - head.probabilities(teacher_logits)).square().sum(dim=-1).mean()
+
+
+CONSISTENCIES = {"kl": divergence, "mse": logits_apart, "mse_prob": probabilities_apart}
 
 
 def consistency(kind, head, student_logits, teacher_logits):
@@ -141,13 +150,8 @@ def consistency(kind, head, student_logits, teacher_logits):
         raise ValueError(f"unknown consistency {kind!r}: choose one of {', '.join(CONSISTENCIES)}")
     teacher_logits = teacher_logits.detach()
     one_output = student_logits.shape[-1] == 1
-    if kind == "kl" or head.classes is None or one_output:
-        return divergence(head, student_logits, teacher_logits)
-    if kind == "mse":
-        difference = student_logits - teacher_logits
-    else:
-        difference = head.probabilities(student_logits) - head.probabilities(teacher_logits)
-    return difference.square().sum(dim=-1).mean()
+    apart = divergence if head.classes is None or one_output else CONSISTENCIES[kind]
+    return apart(head, student_logits, teacher_logits)
 
 
 def ramp_up(progress, share=0.2):

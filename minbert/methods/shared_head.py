@@ -14,6 +14,21 @@ import torch.nn.functional as F
 import labeling
 from minbert.layers.heads import Head
 
+UNION = "union"  # the name of the one training set and head of all tasks of a scheme
+
+
+def merging_of(scheme, tasks):
+    """The merging of a scheme for {name: Task}: the paper's table for the tasks it has, CFIMDB sharing SST-2's labels,
+    and labels of their own for any other task."""
+    merging = labeling.SCHEMES[scheme].merging
+    known = merging.plus("cfimdb", merging.tasks["sst2"]) if "sst2" in tasks else merging
+    table = {name: labels for name, labels in known.tasks.items() if name in tasks}
+    used = {name for labels in table.values() for names in labels.values() for name in names}
+    merging = labeling.Merging(tuple(name for name in known.classes if name in used), table)
+    for name in sorted(tasks.keys() - table.keys()):
+        merging = merging.plus(name, labeling.unmerged({name: tasks[name].labels}).tasks[name])
+    return merging
+
 
 class SharedHead(Head):
     """K logits; the loss of an example is the binary cross-entropy with its target t, the mean over the K classes

@@ -20,7 +20,8 @@ from minbert.hub import pretraining_scores
 from minbert.tables import text_files
 from minbert.tables.rows import Row, Table, find_row, flags_of
 from minbert.tables.text_files import FOLDERS
-from minbert.training import grid
+
+GRID = "grid.json"
 
 HERE = Path(__file__).parents[2]
 RUNS, RESULTS = HERE / "runs" / "experiments", HERE / "results"
@@ -189,7 +190,7 @@ def write_result(job, flags):
     files = [name for flag in text_files.FLAGS for name in named[flag].values() if text_files.COPIES.fullmatch(name)]
     copies = {on_this_machine(name, flags): name for name in files}
     config = load(job.folder / "config.json")
-    tried = (load(job.folder / grid.RECORD) or {}).get("attempts", {})
+    tried = (load(job.folder / GRID) or {}).get("attempts", {})
     used = set()
     for splits in config["data"].values():
         for name, split in splits.items():
@@ -333,7 +334,7 @@ def changed_flags(saved, flags):
 def can_continue(job, flags):
     """Whether job.folder holds a run of these very flags and this model (for a row that starts from another's weights,
     those: when that one runs, what followed it goes)."""
-    config = load(job.folder / "config.json") or load(job.folder / grid.RECORD)  # a half-done grid has only the latter
+    config = load(job.folder / "config.json") or load(job.folder / GRID)  # a half-done grid has only the latter
     flags = placed(flags)
     if config is None or (job.start is None and config["model"]["sha256"] != checkpoint(flags["model"])[1]):
         return False

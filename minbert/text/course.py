@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 
 from datasets import TASKS, data_folder, read
 from minbert import hub
-from minbert.text.tokenization import SentencePairs, Sequences, Tokenizer, places_kept
+from minbert.text.tokenization import Sequences, Tokenizer, places_kept
 
 
 def load_multitask_data(sst_file, para_file, sts_file, split="train"):
@@ -108,42 +108,21 @@ class SentencePairTestDataset(SentencePairDataset):
     labelled = False
 
 
-class CoursePredictions:
-    """What the course's scripts ask of a model, on padded ids and masks [B, T] of separately encoded sentences."""
-
-    def predict_sentiment(self, input_ids, attention_mask):
-        """-> SST logits [B, 5]."""
-        rows = [(ids, np.zeros_like(ids)) for ids in _without_pads(input_ids, attention_mask)]
-        return self({"sst": _sequences(rows)})["sst"]
-
-    def predict_paraphrase(self, input_ids_1, attention_mask_1, input_ids_2, attention_mask_2):
-        """-> logits [B, 1]: a paraphrase where sigmoid(logit) > 0.5."""
-        return self._pair_logits("quora", input_ids_1, attention_mask_1, input_ids_2, attention_mask_2)
-
-    def predict_similarity(self, input_ids_1, attention_mask_1, input_ids_2, attention_mask_2):
-        """-> predicted scores [B], whatever the head."""
-        logits = self._pair_logits("sts", input_ids_1, attention_mask_1, input_ids_2, attention_mask_2)
-        return self.heads["sts"].predict(logits)
-
-    def _pair_logits(self, task, ids_1, mask_1, ids_2, mask_2):
-        first, second = _without_pads(ids_1, mask_1), _without_pads(ids_2, mask_2)
-        if self.fused:
-            limit = self.bert.config.max_position_embeddings
-            pairs = _sequences([_fused(a, b, limit) for a, b in zip(first, second, strict=True)])
-        else:
-            pairs = SentencePairs(
-                *(_sequences([(ids, np.zeros_like(ids)) for ids in side]) for side in (first, second))
-            )
-        return self({task: pairs})[task]
+def without_pads(ids, mask):
+    """Padded ids and mask [B, T] -> Sequences."""
+    rows = [row[keep] for row, keep in zip(ids.cpu().numpy(), mask.bool().cpu().numpy(), strict=True)]
+    return _sequences([(row, np.zeros_like(row)) for row in rows])
 
 
-def _without_pads(ids, mask):
-    return [row[keep] for row, keep in zip(ids.cpu().numpy(), mask.bool().cpu().numpy(), strict=True)]
+def fused_pairs(pairs, limit):
+    """SentencePairs [CLS] A [SEP] and [CLS] B [SEP] -> Sequences [CLS] A [SEP] B [SEP], each of at most `limit` tokens,
+    cut as the tokenizer cuts."""
+    sides = (np.split(side.ids, side.offsets[1:-1]) for side in pairs.parts)
+    return _sequences([_fused(a, b, limit) for a, b in zip(*sides, strict=True)])
 
 
 def _fused(a, b, limit):
-    """[CLS] A [SEP] and [CLS] B [SEP] -> the ids and token types of [CLS] A [SEP] B [SEP]: no pads in the middle, and
-    of at most `limit` tokens, cut as the tokenizer cuts."""
+    """The ids of two sequences -> ids and token types of the fused one."""
     ids = np.concatenate([a, b[1:]])
     types = np.repeat([0, 1], [len(a), len(b) - 1])
     kept = places_kept(len(ids), len(b) - 1, limit) if len(ids) > limit else slice(None)

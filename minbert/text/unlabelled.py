@@ -8,36 +8,30 @@ same way where a run trains on copies alone (--train_on_augmented).
 from dataclasses import replace
 
 import numpy as np
+import torch
 
 from datasets import Examples
 from minbert.files import UserError
+from minbert.layers.heads import class_of_score
 from minbert.text.rows import read_augmented, read_rows
 
+SCORE_CLASSES = 26  # of a score from 0 to 5: steps of 0.2 (Yan, section 4.3)
 ENOUGH = 100  # copies from which it can be told whether they are of these texts
 
 
 def split_labels(examples, per_class, seed):
     """(examples that keep their label, the rest without): `per_class` rows of each class, drawn by `seed`, or all of a
-    class that has fewer. The classes of a score are its 26 steps of 0.2 (Yan, section 4.3). Raises UserError where
+    class that has fewer. The classes of a score are its SCORE_CLASSES. Raises UserError where
     nothing would be left without a label."""
     labels = examples.labels
     if examples.task.kind == "regression":
-        labels = np.floor(5 * labels.astype(np.float64) + 0.5 + 1e-4)  # float32 holds 0.7 as a little less
+        labels = class_of_score(torch.from_numpy(labels).double(), examples.task.score_range, SCORE_CLASSES).numpy()
     order = np.random.RandomState(seed % 2**32).permutation(len(examples))
     kept = [row for label in np.unique(labels) for row in order[labels[order] == label][:per_class]]
     if len(kept) == len(examples):
         raise UserError(f"--labels_per_class {per_class}: {examples.task.name} has no more than that, nothing is left")
     rest = np.setdiff1d(np.arange(len(examples)), kept)
-    return _rows(examples, np.sort(kept)), replace(_rows(examples, rest), labels=None, skipped=[])
-
-
-def _rows(examples, rows):
-    return replace(
-        examples,
-        ids=[examples.ids[row] for row in rows],
-        texts=[examples.texts[row] for row in rows],
-        labels=None if examples.labels is None else examples.labels[rows],
-    )
+    return examples.take(np.sort(kept)), replace(examples.take(rest), labels=None, skipped=[])
 
 
 def read_unlabelled(task, path):
@@ -64,7 +58,7 @@ def read_copies(task, path, originals, repeated=(), flag="uda", called="unlabell
             f"{where}: {len(found):,} of {len(originals):,} {called} texts have a copy there by id; fewer than half, "
             f"{of_others}"
         )
-    kept = _rows(originals, found)
+    kept = originals.take(found)
     texts = [rows.texts[id] for id in kept.ids]
     if len(texts) >= ENOUGH and _likeness(kept.texts, texts) < 1.2 * _likeness(kept.texts, texts[1:] + texts[:1]):
         raise UserError(

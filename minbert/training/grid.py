@@ -4,82 +4,75 @@ The folder of the grid becomes that of the best run: its files, and grid.json wi
 attempt is an ordinary run in a folder of its own below, `lr-2e-05`, so a grid that was killed goes on where it was.
 """
 
-import argparse
 import json
 import shutil
-from pathlib import Path
 
 from minbert.files import UNFINISHED, UserError, remove_unfinished, write_json, written_whole
 from minbert.flags import checks as command_line
-
-RECORD = "grid.json"
+from minbert.flags.methods import PLAIN
+from minbert.training.run_folder import GRID, RUN, describe_model, find_model, saved_record
 
 
 def is_grid(options):
-    """Whether a command asks for a grid, or to resume one."""
-    return isinstance(options.lr, list) or (bool(options.resume) and (_folder(options) / RECORD).is_file())
+    """Whether a command asks for a grid. (The plain models of `plain` are tried at each rate anyway.)"""
+    return isinstance(options.optimisation.lr, list) and options.pseudo_labels.label_scheme != PLAIN
 
 
-def search(options, train, find):
-    """Train at every rate of options.lr and keep the best. `train` makes an ordinary run of options; `find` says of
-    options which checkpoint it begins with, as grid.json records it."""
-    folder = _folder(options)
-    record = folder / RECORD
-    saved = _read(record) if options.resume and record.is_file() else None
-    if saved:
-        options = command_line.resumed(options, saved["flags"])
-        options.model = saved["model"]["name"]
-    elif isinstance(options.resume, str):
-        raise UserError(f"--resume {folder}: no {RECORD} there, so no grid to continue")
-    elif folder.is_dir() and any(path.name != RECORD and path.suffix != UNFINISHED for path in folder.iterdir()):
-        raise UserError(f"{folder} exists: choose another --run_dir, or continue that grid with --resume")
-    command_line.check(options)
-    model = find(options)
-    if saved and saved["model"]["sha256"] != model["sha256"]:
-        raise UserError(f"{folder}: the weights of {model['name']} are not what this grid began with; start a new one")
-    folder.mkdir(parents=True, exist_ok=True)
-    remove_unfinished(folder)
-    known = saved or {"flags": command_line.to_saved(options), "model": model}
-    if not saved:
-        write_json(record, known)
+class Grid:
+    """The attempts of `options`, whose rate is a list: those still to be made, and then the best of them."""
 
-    attempts = {}
-    for rate in options.lr:
-        attempt = folder / f"lr-{rate:g}"
-        if not (attempt / "scores.json").is_file():
-            print(f"attempt at rate {rate:g}: {attempt}")
-            changed = {"lr": rate, "run_dir": str(attempt), "resume": True}
-            train(argparse.Namespace(**{**vars(options), **changed}))
-        attempts[rate] = json.loads((attempt / "scores.json").read_text(encoding="utf-8"))
-    best = max(attempts, key=lambda rate: attempts[rate]["selection_score"])  # the first of equals
-    _take_over(folder / f"lr-{best:g}", folder, known["flags"], best)
-    write_json(record, {**known, "best": best, "attempts": {f"{rate:g}": said for rate, said in attempts.items()}})
-    tried = ", ".join(f"{rate:g} {said['selection_score']:.3f}" for rate, said in attempts.items())
-    print(f"best rate {best:g} (dev scores: {tried}); results in {folder}")
+    def __init__(self, options):
+        self.folder = options.run.folder
+        record = self.folder / GRID
+        saved = saved_record(record) if options.run.resume and record.is_file() else None
+        if saved:
+            options = options.changed(model=saved["model"]["name"])
+        elif self.folder.is_dir() and any(p.name != GRID and p.suffix != UNFINISHED for p in self.folder.iterdir()):
+            raise UserError(f"{self.folder} exists: choose another --run_dir, or continue that grid with --resume")
+        model = describe_model(find_model(options.model))
+        if saved and saved["model"]["sha256"] != model["sha256"]:
+            raise UserError(
+                f"{self.folder}: the weights of {model['name']} are not what this grid began with; start a new one"
+            )
+        self.folder.mkdir(parents=True, exist_ok=True)
+        remove_unfinished(self.folder)
+        self.options = options
+        self.known = saved or {"flags": command_line.to_saved(options), "model": model}
+        if not saved:
+            write_json(record, self.known)
 
+    def _attempt(self, rate):
+        return self.folder / f"lr-{rate:g}"
 
-def _folder(options):
-    return Path(options.resume if isinstance(options.resume, str) else options.run_dir or "")
+    def missing(self):
+        """(a sentence, the options of the run) of each attempt that is not finished."""
+        for rate in self.options.optimisation.lr:
+            folder = self._attempt(rate)
+            if not (folder / "scores.json").is_file():
+                changed = self.options.changed(lr=rate, run_dir=str(folder), resume=True)
+                yield f"attempt at rate {rate:g}: {folder}", changed
 
+    def finish(self):
+        """Keep the best attempt as the result of the grid. Returns a sentence on it."""
+        attempts = {
+            rate: json.loads((self._attempt(rate) / "scores.json").read_text(encoding="utf-8"))
+            for rate in self.options.optimisation.lr
+        }
+        best = max(attempts, key=lambda rate: attempts[rate]["selection_score"])  # the first of equals
+        self._take_over(self._attempt(best), best)
+        by_rate = {f"{rate:g}": said for rate, said in attempts.items()}
+        write_json(self.folder / GRID, {**self.known, "best": best, "attempts": by_rate})
+        tried = ", ".join(f"{rate:g} {said['selection_score']:.3f}" for rate, said in attempts.items())
+        return f"best rate {best:g} (dev scores: {tried}); results in {self.folder}"
 
-def _read(record):
-    try:
-        saved = json.loads(record.read_text(encoding="utf-8"))
-        if isinstance(saved["flags"]["lr"], list) and {"name", "sha256"} <= saved["model"].keys():
-            return saved
-    except (ValueError, KeyError, TypeError, AttributeError):
-        pass
-    raise UserError(f"{record}: not the record of a grid, so none to continue; start a new one")
-
-
-def _take_over(source, folder, flags, rate):
-    """Copy the best attempt's files into the grid's folder, config.json with the grid's flags last."""
-    for path in sorted(source.rglob("*")):
-        target = folder / path.relative_to(source)
-        if path.is_dir():
-            target.mkdir(exist_ok=True)
-        elif path not in (source / "state.pt", source / "config.json"):
-            with written_whole(target) as temporary:
-                shutil.copyfile(path, temporary)
-    config = json.loads((source / "config.json").read_text(encoding="utf-8"))
-    write_json(folder / "config.json", {**config, "flags": flags, "rate": rate})
+    def _take_over(self, source, rate):
+        """Copy the best attempt's files into the grid's folder, config.json with the grid's flags last."""
+        for path in sorted(source.rglob("*")):
+            target = self.folder / path.relative_to(source)
+            if path.is_dir():
+                target.mkdir(exist_ok=True)
+            elif path not in (source / "state.pt", source / RUN):
+                with written_whole(target) as temporary:
+                    shutil.copyfile(path, temporary)
+        config = json.loads((source / RUN).read_text(encoding="utf-8"))
+        write_json(self.folder / RUN, {**config, "flags": self.known["flags"], "rate": rate})

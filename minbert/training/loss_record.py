@@ -10,21 +10,20 @@ CHECK_EVERY = {"cpu": 1, "cuda": 20}  # steps between looks at the loss: on a GP
 class LossRecord:
     """Sums of the terms and shares of an epoch's steps (objective.Loss), kept on the device until they are wanted.
 
-    `sums` {name: [sum of its values, their number]} is what a checkpoint needs.
+    `terms`, `shares`: {(task, name): [sum of its values, their number]}.
     """
 
     def __init__(self, device):
         self.device = device
-        self.sums = {}
+        self.terms, self.shares = {}, {}
         self.last = math.nan  # the whole loss at the last look
-        self._unchecked = []  # (update, {term: value}) since then
+        self._unchecked = []  # (update, {(task, name): value}) since then
 
     def add(self, losses, update):
         """Add a step's losses. Returns what `look` returns if it is time for one, otherwise None."""
-        terms = {name: term.detach() for loss in losses for name, term in loss.terms.items()}
-        for name, value in [*terms.items(), *(share for loss in losses for share in loss.shares.items())]:
-            one = torch.stack([value.double(), torch.ones_like(value, dtype=torch.float64)])
-            self.sums[name] = self.sums[name] + one if name in self.sums else one
+        terms = {key: term.detach() for loss in losses for key, term in loss.terms.items()}
+        _add_up(self.terms, terms)
+        _add_up(self.shares, {key: share for loss in losses for key, share in loss.shares.items()})
         self._unchecked.append((update, terms))
         return self.look() if len(self._unchecked) >= CHECK_EVERY[self.device.type] else None
 
@@ -36,19 +35,39 @@ class LossRecord:
     def look(self):
         """The first term since the last look that is not finite, in words; None where all are."""
         steps, self._unchecked = self._unchecked, []
-        pending = [(update, name, term) for update, terms in steps for name, term in terms.items()]
+        pending = [(update, key, term) for update, terms in steps for key, term in terms.items()]
         values = torch.stack([term for _, _, term in pending]).tolist() if pending else []  # one wait for the device
         if steps:
             self.last = sum(values[-len(steps[-1][1]) :])
-        for (update, name, _), value in zip(pending, values, strict=True):
+        for (update, key, _), value in zip(pending, values, strict=True):
             if not math.isfinite(value):
-                return f"the loss of {name} is {value} at update {update}"
+                return f"the loss of {label(*key)} is {value} at update {update}"
         return None
 
     def means(self, tasks):
-        """(terms {name: mean}, kept shares {name: mean}) of the epoch, in the order of `tasks`; then start anew."""
-        names = sorted(self.sums, key=lambda name: tasks.index(name.split()[0]))
-        means = {name: total / count for name in names for total, count in [self.sums[name].tolist()]}
-        self.sums = {}
-        kept = {name: mean for name, mean in means.items() if name.endswith("kept")}
-        return {name: mean for name, mean in means.items() if name not in kept}, kept
+        """({label: mean of a term}, {label: mean of a share}) of the epoch, task by task; then start anew."""
+        means = _means(self.terms, tasks), _means(self.shares, tasks)
+        self.terms, self.shares = {}, {}
+        return means
+
+    def state_dict(self):
+        return {"terms": self.terms, "shares": self.shares}
+
+    def load_state_dict(self, state):
+        self.terms, self.shares = state["terms"], state["shares"]
+
+
+def label(task, name):
+    """How a term or share is called where somebody reads it: the task alone for its own loss (name "")."""
+    return f"{task} {name}" if name else task
+
+
+def _means(sums, tasks):
+    ordered = sorted(sums, key=lambda key: tasks.index(key[0]))
+    return {label(*key): total / count for key in ordered for total, count in [sums[key].tolist()]}
+
+
+def _add_up(sums, values):
+    for key, value in values.items():
+        one = torch.stack([value.double(), torch.ones_like(value, dtype=torch.float64)])
+        sums[key] = sums[key] + one if key in sums else one

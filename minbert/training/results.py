@@ -5,9 +5,11 @@ analysis.json     confusion matrices, fits, the worst errors of the dev sets;  a
 """
 
 import zipfile
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import evaluation
+from datasets import TASKS
 from minbert.files import write_json, written_whole
 from minbert.training import analysis
 
@@ -29,22 +31,36 @@ def scores_of(tasks, data, split, predictions):
     }
 
 
-def write_predictions(folder, tasks, data, split, predictions, options):
-    """The prediction files of one split: in the run's `folder`, or where --sst_dev_out and its kin say."""
-    folder = Path(folder) / "predictions"
-    for name, said in predictions.items():
-        task, ids = tasks[name], data[name][split].examples.ids
-        explicit = getattr(options, f"{evaluation.FILE_NAMES.get(name, name)}_{split}_out", None)
-        paths = evaluation.prediction_files(folder, task, split, options.option, alone=options.tasks == [name])
-        for path in [explicit, *paths[1:]] if explicit else paths:
-            evaluation.write_predictions(path, task, ids, said.values)
-        if split in evaluation.SUBMISSIONS.get(name, {}):
-            evaluation.write_submission(folder, task, ids, said.values, split)
+@dataclass(frozen=True)
+class PredictionFiles:
+    """The prediction files of a run or evaluation in `folder`: in its predictions/, or where --sst_dev_out and its kin
+    say.
+
+    tasks: {name: Task}. model: the group of flags, for the names of files. outputs: {"sst_dev_out": path, ...}.
+    """
+
+    folder: Path
+    tasks: dict
+    model: object
+    outputs: dict = field(default_factory=dict)
+
+    def write(self, data, split, predictions):
+        """The files of one split, from its predictions {task: Predictions}."""
+        folder = Path(self.folder) / "predictions"
+        for name, said in predictions.items():
+            task, ids = self.tasks[name], data[name][split].examples.ids
+            alone = self.model.tasks == [name]
+            paths = evaluation.prediction_files(folder, task, split, self.model.option, alone)
+            explicit = self.outputs.get(f"{task.file_name}_{split}_out")
+            for path in [explicit, *paths[1:]] if explicit else paths:
+                evaluation.write_predictions(path, task, ids, said.values)
+            if split in task.submission:
+                evaluation.write_submission(folder, task, ids, said.values, split)
 
 
 def zip_submission(folder):
     """GLUE wants one zip of its files: predictions/submission.zip, of those that are there."""
-    names = [name for splits in evaluation.SUBMISSIONS.values() for name in splits.values()]
+    names = [name for task in TASKS.values() for name in task.submission.values()]
     files = [path for name in names if (path := Path(folder) / "predictions" / name).is_file()]
     if files:
         with (
@@ -57,11 +73,11 @@ def zip_submission(folder):
                 archive.writestr(entry, path.read_bytes(), zipfile.ZIP_DEFLATED)
 
 
-def write_results(folder, model, data, dev, options, train=None):
-    """From the dev predictions {task: Predictions} and the model itself, into the run's `folder`: analysis.json and
-    analysis.png, and the test predictions. `train`: predictions for the training sets, or None. Returns the scores
-    {"dev": ..., "baseline": ..., more splits}."""
-    tasks, folder = model.tasks, Path(folder)
+def write_results(files, model, data, dev, train=None, test=True):
+    """From the dev predictions {task: Predictions} and the model itself, into the folder of `files` (PredictionFiles):
+    analysis.json and analysis.png, and with `test` the test predictions. train: predictions for the training sets, or
+    None. Returns the scores {"dev": ..., "baseline": ..., more splits}."""
+    tasks, folder = model.tasks, Path(files.folder)
     analyses = {name: analysis.analyse(tasks[name], data[name]["dev"].examples, dev[name]) for name in tasks}
     write_json(folder / "analysis.json", analyses)
     analysis.draw(analyses, folder / "analysis.png")
@@ -71,14 +87,14 @@ def write_results(folder, model, data, dev, options, train=None):
         "dev": scores,
         "baseline": {name: evaluation.baseline(tasks[name], data[name]["dev"].examples.labels) for name in tasks},
     }
-    for split in () if options.skip_test else ("test", "test_mismatched"):
-        write_predictions(folder, tasks, data, split, predict_all(model, data, split), options)
+    for split in ("test", "test_mismatched") if test else ():
+        files.write(data, split, predict_all(model, data, split))
     zip_submission(folder)
     for split, predictions in (("dev_mismatched", predict_all(model, data, "dev_mismatched")), ("train", train)):
         if predictions:
             found[split] = scores_of(tasks, data, split, predictions)
     found |= evaluation.glue_average(scores, found.get("dev_mismatched", {}))
-    if options.label_scheme:
+    if model.shares_head:
         found["dev_argmax"] = _by_argmax(model, data)
     return found
 

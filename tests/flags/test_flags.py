@@ -45,7 +45,7 @@ def test_lr_default_depends_on_the_option(option, lr):
 
 def test_epochs(run_of):
     (one, short), (two, long) = run_of(), run_of("--epochs", 3)
-    assert (len(short.progress.history), len(long.progress.history)) == (1, 3)
+    assert (len(short.loop.progress.history), len(long.loop.progress.history)) == (1, 3)
     assert one.losses == two.losses[:5]  # at a constant rate, the longer run begins as the shorter one
     chosen = [np.concatenate([rows["quora"] for rows in two.rows[i : i + 5]]).tolist() for i in (0, 5, 10)]
     assert len(set(map(tuple, chosen))) == 3  # a new order each epoch
@@ -54,7 +54,7 @@ def test_epochs(run_of):
 def test_batch_size(run_of):
     trace, trainer = run_of("--batch_size", 16)
     assert [[len(rows) for rows in step.values()] for step in trace.rows] == [[16, 16, 13], [4, 16, 13], [16, 5, 13]]
-    assert trainer.progress.update == 3
+    assert trainer.loop.progress.update == 3
 
 
 def test_batch_size_per_task(run_of):
@@ -94,7 +94,7 @@ def test_warmup(run_of):
     _, trainer = run_of("--lr_schedule", "linear", "--warmup", 0.4, "--epochs", 2)
     trace, _ = run_of("--lr_schedule", "linear", "--warmup", 0.4, "--epochs", 2)
     rates = [rate for (rate,) in trace.rates]
-    assert len(rates) == trainer.updates == 10  # over the whole run, not each epoch
+    assert len(rates) == trainer.plan.updates == 10  # over the whole run, not each epoch
     assert rates.index(max(rates)) == 4
     assert max(rates) == pytest.approx(1e-3)
     np.testing.assert_allclose(np.diff(rates[:5]), 2e-4, rtol=1e-9)
@@ -135,8 +135,8 @@ def test_no_decay_bias_norm(run_of):
 
 def test_patience(run_of):
     flags = ("--tasks", "sst", "--lr", "1e-9", "--epochs", 6)  # nothing is learned, so that no epoch is better
-    assert run_of(*flags)[1].progress.epoch == 6
-    assert run_of(*flags, "--patience", 2)[1].progress.epoch == 3
+    assert run_of(*flags)[1].loop.progress.epoch == 6
+    assert run_of(*flags, "--patience", 2)[1].loop.progress.epoch == 3
 
 
 def test_max_length(run_of):
@@ -190,7 +190,7 @@ def test_tasks(run_of):
     trace, trainer = run_of("--tasks", "sts,sst")
     assert [list(rows) for rows in trace.rows] == [["sts", "sst"]] * 3
     assert "train" not in trainer.data["quora"]
-    assert list(trainer.progress.history[0]["dev"]) == ["sts", "sst", "quora"]
+    assert list(trainer.loop.progress.history[0]["dev"]) == ["sts", "sst", "quora"]
     _, alone = run_of("--tasks", "cfimdb")
     assert list(alone.model.heads) == ["cfimdb"]
     assert sorted(path.name for path in (alone.folder / "predictions").iterdir()) == [
@@ -219,7 +219,7 @@ def test_model(run_of, tmp_path_factory):
 
 
 def test_compile_reaches_the_optimizer(monkeypatch, tmp_path, tiny_model, tiny_data):
-    from minbert.training import loop as training
+    from minbert.training import trainer as training
 
     class Watched(training.AdamW):
         def __init__(self, groups, lr, compiled):
@@ -228,7 +228,7 @@ def test_compile_reaches_the_optimizer(monkeypatch, tmp_path, tiny_model, tiny_d
 
     monkeypatch.setattr(training, "AdamW", Watched)
     for flags, asked in (((), False), (("--compile",), True)):
-        assert tiny.make_trainer(tmp_path, tiny_model, tiny_data, *BASE, *flags).optimizer.was_asked is asked
+        assert tiny.make_trainer(tmp_path, tiny_model, tiny_data, *BASE, *flags).loop.optimizer.was_asked is asked
 
 
 def test_checkpoint_minutes(tmp_path, tiny_model, tiny_data, monkeypatch):
@@ -236,9 +236,9 @@ def test_checkpoint_minutes(tmp_path, tiny_model, tiny_data, monkeypatch):
     for minutes in (10, 1e-9):
         trainer = tiny.make_trainer(tmp_path, tiny_model, tiny_data, *BASE, "--checkpoint_minutes", minutes)
         saved[minutes] = []
-        save = trainer.save_state
+        save = trainer.loop.save
         monkeypatch.setattr(
-            trainer, "save_state", lambda t=trainer, m=minutes, s=save: saved[m].append(t.progress.step) or s()
+            trainer.loop, "save", lambda t=trainer, m=minutes, s=save: saved[m].append(t.loop.progress.step) or s()
         )
         trainer.fit()
     assert saved == {10: [0], 1e-9: [1, 2, 3, 4, 5, 0]}  # at the end of the epoch, and after each step
@@ -378,12 +378,12 @@ def test_glue_tasks_are_read_from_glue_dir(tmp_path, tiny_model, tiny_data):
     assert trainer.data["sst"]["train"].examples.path == tiny_data / TASKS["sst"].files["train"]
     assert list(trainer.data) == ["rte", "sst", "quora", "sts"]
     trainer.fit()
-    assert trainer.progress.history[0]["dev"]["rte"]["accuracy"] == pytest.approx(0.5, abs=0.51)
+    assert trainer.loop.progress.history[0]["dev"]["rte"]["accuracy"] == pytest.approx(0.5, abs=0.51)
 
 
 @pytest.mark.parametrize("argv", [["--help"], ["--epochs", "none"], ["--nonsense"]], ids=" ".join)
 def test_help_and_mistakes_answer_without_torch(tmp_path, argv):
-    for name in ("torch", "numpy", "tokenizers", "safetensors", "tqdm"):
+    for name in ("torch", "tokenizers", "safetensors", "tqdm"):
         (tmp_path / f"{name}.py").write_text(f"raise SystemExit('{name} was imported')")
     done = subprocess.run(
         [sys.executable, tiny.SCRIPT, *argv],

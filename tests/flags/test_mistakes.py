@@ -12,7 +12,7 @@ import pytest
 import tiny
 import torch
 
-from minbert.training import loop as training
+from optimizer import AdamW
 
 FINETUNE = tiny.FINETUNE
 
@@ -226,7 +226,7 @@ def test_a_huge_rate_ends_in_one_line(run):
 
 
 def test_after_a_loss_that_is_not_finite_the_last_good_state_is_there(run, tmp_path, monkeypatch):
-    update = training.AdamW.step
+    update = AdamW.step
     calls = []
 
     def poisoned(optimizer):
@@ -236,7 +236,7 @@ def test_after_a_loss_that_is_not_finite_the_last_good_state_is_there(run, tmp_p
             with torch.no_grad():
                 optimizer.param_groups[0]["params"][0].fill_(torch.inf)
 
-    monkeypatch.setattr(training.AdamW, "step", poisoned)
+    monkeypatch.setattr(AdamW, "step", poisoned)
     assert "at update 9 (epoch 2)" in last_line(run())
     saved = torch.load(tmp_path / "run" / "state.pt", weights_only=True)
     assert saved["progress"]["update"] == 5

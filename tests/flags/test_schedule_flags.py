@@ -11,7 +11,6 @@ import pytest
 import tiny
 import torch
 
-from minbert.flags import checks as command_line
 from minbert.flags import parser as flags
 from minbert.methods import schedules
 from minbert.training.loop import Stopped
@@ -40,19 +39,16 @@ EPOCHS = {  # the tasks of each step of an epoch with 3 batches of SST, 5 of Quo
 
 def test_choices_are_those_of_schedules_py():
     choices = {action.dest: action.choices for action in flags.build_parser()._actions}
-    assert choices["schedule"] == flags.SCHEDULES == tuple(schedules.SCHEDULES) == tuple(EPOCHS)
+    assert choices["schedule"] == tuple(schedules.SCHEDULES) == tuple(EPOCHS)
     assert choices["step"] == schedules.STEPS
-    presets = schedules.SCHEDULES.items()
-    assert set(command_line.ONE_TASK_AT_A_TIME) == {name for name, preset in presets if not preset.summed}
-    random = {name for name, preset in presets if preset.order in (schedules.shuffled, schedules.drawn)}
-    assert set(command_line.WITHOUT_ORDER) == random
+    assert {name for name, preset in schedules.SCHEDULES.items() if not preset.ordered} == {"mtdnn", "annealed"}
 
 
-@pytest.mark.parametrize("name", flags.SCHEDULES)
+@pytest.mark.parametrize("name", schedules.SCHEDULES)
 def test_schedule(run_of, name):
     trace, trainer = run_of("--schedule", name, "--epochs", 2)
     steps = order(trace)
-    assert trainer.progress.update == trainer.updates == len(steps)
+    assert trainer.loop.progress.update == trainer.plan.updates == len(steps)
     half = len(steps) // 2
     if EPOCHS[name]:
         assert steps == EPOCHS[name] * 2
@@ -67,12 +63,12 @@ def test_schedule(run_of, name):
             assert seen == Counter((task, row) for task in COURSE for row in range(tiny.ROWS[task][0]))
 
 
-@pytest.mark.parametrize("name", flags.SCHEDULES)
+@pytest.mark.parametrize("name", schedules.SCHEDULES)
 def test_batch_size_per_task_in_every_schedule(trainer_of, name):
     trainer, sizes = trainer_of("--schedule", name, "--batch_size", "sst=5,quora=11,sts=2"), {}
-    for step in trainer.steps_of(0):
+    for step in trainer.plan.steps_of(0):
         for task, index in step:
-            sizes.setdefault(task, set()).add(len(trainer.batches[task](0, index)))
+            sizes.setdefault(task, set()).add(len(trainer.plan.batches[task](0, index)))
     assert {task: max(found) for task, found in sizes.items()} == {"sst": 5, "quora": 11, "sts": 2}
 
 
@@ -81,7 +77,7 @@ def test_step(run_of):
     assert order(run_of("--schedule", "sequential", "--step", "summed")[0]) == [["quora", "sts", "sst"]] * 5
     summed, trainer = run_of("--schedule", "round_robin", "--step", "summed")
     assert order(summed) == [["sst", "quora", "sts"]] * 2 + [["sst", "quora"], ["quora"], ["quora"]]
-    assert trainer.progress.tokens == run_of("--schedule", "round_robin")[1].progress.tokens
+    assert trainer.loop.progress.tokens == run_of("--schedule", "round_robin")[1].loop.progress.tokens
 
 
 def test_task_order(run_of):
@@ -116,7 +112,7 @@ def test_balanced_sample(run_of):
 @pytest.mark.parametrize(
     "flags",
     [
-        *(("--schedule", name) for name in flags.SCHEDULES),
+        *(("--schedule", name) for name in schedules.SCHEDULES),
         *(("--schedule", name, "--step", "summed") for name in ("round_robin", "balanced_round_robin")),
         ("--pcgrad",),
         ("--smart", 1),
@@ -129,15 +125,15 @@ def test_balanced_sample(run_of):
 def test_a_run_stopped_in_mid_epoch_goes_on_to_the_same_bits(trainer_of, monkeypatch, flags):
     whole = trainer_of(*tiny.FINETUNE, *flags)
     full = tiny.trace(whole)
-    stop = len(whole.steps_of(0)) + 1
+    stop = len(whole.plan.steps_of(0)) + 1
     trainer = trainer_of(*tiny.FINETUNE, *flags)
-    step, steps = trainer.optimizer.step, itertools.count(1)
+    step, steps = trainer.loop.optimizer.step, itertools.count(1)
 
     def stop_in_the_second_epoch():
         step()
         trainer.stop_requested = next(steps) == stop
 
-    monkeypatch.setattr(trainer.optimizer, "step", stop_in_the_second_epoch)
+    monkeypatch.setattr(trainer.loop.optimizer, "step", stop_in_the_second_epoch)
     with pytest.raises(Stopped, match="in epoch 2 after 1 of"):
         trainer.fit()
     again = trainer_of(*tiny.FINETUNE, *flags)

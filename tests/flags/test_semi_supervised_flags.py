@@ -15,7 +15,7 @@ import tiny
 import torch
 import unlabelled_text
 from safetensors.torch import load_file
-from test_strategy_flags import one_step
+from steps import one_step
 
 from datasets import TASKS
 from minbert.methods import semi_supervised
@@ -53,7 +53,7 @@ def labelled(trace):
 
 
 def last(trainer, what="loss"):
-    return trainer.progress.history[-1][what]
+    return trainer.loop.progress.history[-1][what]
 
 
 # ----------------------------------------------------------------------------------------------------- TSA and UDA
@@ -70,7 +70,7 @@ def test_tsa(run):
         assert list(last(trainer, "kept")) == [f"{task} TSA kept" for task in COURSE]
         kept[schedule] = sum(last(trainer, "kept").values())
     assert kept["exp"] <= kept["linear"] <= kept["log"] != kept["exp"]
-    assert "kept" not in plain.progress.history[0]
+    assert "kept" not in plain.loop.progress.history[0]
 
 
 def test_uda(run):
@@ -79,7 +79,12 @@ def test_uda(run):
     assert labelled(two) == labelled(one)
     assert list(last(trainer)) == [f"{task}{term}" for task in COURSE for term in ("", " UDA")]
     assert list(last(trainer, "kept")) == [f"{task} UDA kept" for task in COURSE]
-    assert {task: trainer.unlabelled[task].rows for task in COURSE} == {"sst": 20, "quora": 37, "sts": 13}  # their own
+    rows = {task: trainer.plan.unlabelled[task].rows for task in COURSE}
+    assert rows == {
+        "sst": 20,
+        "quora": 37,
+        "sts": 13,
+    }  # their own
     assert all({f"{task} unlabelled" for task in COURSE} < step.keys() for step in two.rows)
 
 
@@ -241,7 +246,7 @@ def test_mean_teacher(run, kind):
     assert list(last(trainer)) == [f"{task}{term}" for task in COURSE for term in ("", " consistency")]
     assert all(last(trainer)[f"{task} consistency"] > 1e-6 for task in COURSE)
     assert plain.teacher is None
-    assert "teacher" not in plain.progress.history[0]
+    assert "teacher" not in plain.loop.progress.history[0]
     assert not (plain.folder / "teacher.safetensors").exists()
     saved, student = (load_file(trainer.folder / f"{name}.safetensors") for name in ("teacher", "model"))
     assert saved.keys() == student.keys()
@@ -253,7 +258,7 @@ def check_the_teacher_is_the_mean(trainer, decay):
     """theta' <- d theta' + (1 - d) theta after each update, in float64."""
     params = list(trainer.model.parameters())
     means = [p.detach().double().numpy().copy() for p in params]
-    update, t = trainer.optimizer.step, 0
+    update, t = trainer.loop.optimizer.step, 0
 
     def watched():
         nonlocal t
@@ -262,9 +267,9 @@ def check_the_teacher_is_the_mean(trainer, decay):
         for mean, p in zip(means, params, strict=True):
             mean += (1 - decay(t)) * (p.detach().double().numpy() - mean)
 
-    with mock.patch.object(trainer.optimizer, "step", watched):
+    with mock.patch.object(trainer.loop.optimizer, "step", watched):
         trainer.fit()
-    assert t == trainer.updates == 10
+    assert t == trainer.plan.updates == 10
     for mean, p in zip(means, trainer.teacher.model.parameters(), strict=True):
         np.testing.assert_allclose(p.numpy(), mean, rtol=0, atol=1e-5)
 
@@ -320,7 +325,7 @@ def test_teacher_mode(trainer_of, mode):
         return encode(*args)
 
     with mock.patch.object(teacher.bert, "encode", watched):
-        trainer._train_epoch()
+        trainer.loop._train_epoch()
     assert modes == {(False, mode == "train", True)}  # the student always drops out
 
 
@@ -332,7 +337,7 @@ def test_epoch_steps(run):
     (short, trainer), (long, _) = run("--epoch_steps 2"), run("--epoch_steps 9")
     assert short.batches == one.batches[:2]
     assert long.batches[:5] == one.batches
-    assert (len(long.batches), trainer.updates, trainer.progress.update) == (9, 2, 2)
+    assert (len(long.batches), trainer.plan.updates, trainer.loop.progress.update) == (9, 2, 2)
     assert short.losses == one.losses[:2]
     turns, _ = run("--epoch_steps 2 --schedule sequential")
     assert [list(step) for step in turns.rows] == [["quora"], ["sts"], ["sst"]] * 2

@@ -3,15 +3,13 @@
 What each method computes is proved in test_pairs.py, test_heads.py, test_regularizers.py and test_gradient_surgery.py.
 """
 
-import itertools
-from unittest import mock
-
 import numpy as np
 import pytest
 import tiny
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
+from steps import one_step, padded
 
 import evaluation
 from minbert.files import UserError
@@ -22,21 +20,6 @@ from minbert.methods.objective import Batch
 pytestmark = pytest.mark.filterwarnings("ignore:a constant prediction")  # of so few examples
 STILL = ("--hidden_dropout_prob", 0)  # for still_model: no dropout at all, so that equal steps have equal losses
 COURSE = ("sst", "quora", "sts")
-
-
-def one_step(trainer, number=0):
-    """(terms of the loss {term: value}, gradient {parameter: tensor}) of a step of the first epoch, without update."""
-    objective, terms = trainer.objective, {}
-
-    def watched(*args):
-        loss = objective(*args)
-        terms.update({name: term.item() for name, term in loss.terms.items()})
-        return loss
-
-    trainer.model.train()
-    with mock.patch.object(trainer.optimizer, "step"), mock.patch.object(trainer, "objective", watched):
-        trainer._train_step(trainer.steps_of(0)[number])
-    return terms, {name: p.grad.clone() for name, p in trainer.model.named_parameters() if p.grad is not None}
 
 
 def sequences_in_passes(trainer, monkeypatch):
@@ -52,22 +35,14 @@ def sequences_in_passes(trainer, monkeypatch):
     return seen
 
 
-def padded(sequences):
-    """Sequences as (ids, mask, types), each [B, T]: what BertModel.forward reads."""
-    ids, mask, types = torch.zeros(3, len(sequences), int(sequences.lengths.max()), dtype=torch.int64)
-    for row, (start, stop) in enumerate(itertools.pairwise(sequences.offsets)):
-        ids[row, : stop - start] = torch.from_numpy(sequences.ids[start:stop])
-        types[row, : stop - start] = torch.from_numpy(sequences.types[start:stop])
-        mask[row, : stop - start] = 1
-    return ids, mask, types
-
-
 # ------------------------------------------------------------------------------------------------ pairs and heads
 
 
 def test_choices_are_those_of_heads_py():
     choices = {action.dest: action.choices for action in flags.build_parser()._actions}
-    assert {name: choices[name] for name in heads.CHOICES} == heads.CHOICES
+    assert {name: choices[name] for name in heads.CHOICES} == {
+        name: tuple(told) for name, told in heads.CHOICES.items()
+    }
 
 
 @pytest.mark.parametrize(("name", "width"), [("concat", 32), ("absdiff", 16), ("cosine", 1), ("dot_attention", 32)])
@@ -82,7 +57,9 @@ def test_pairs(run_of, name, width):
 
 def test_both_sentences_of_separate_pairs_are_in_the_one_pass(trainer_of, monkeypatch):
     trainer = trainer_of(*tiny.FINETUNE, "--pairs", "concat", "--epochs", 1)
-    sizes = [{name: len(trainer.batches[name](0, index)) for name, index in step} for step in trainer.steps_of(0)]
+    sizes = [
+        {name: len(trainer.plan.batches[name](0, index)) for name, index in step} for step in trainer.plan.steps_of(0)
+    ]
     expected = [size["sst"] + 2 * size["quora"] + 2 * size["sts"] for size in sizes]
     assert sequences_in_passes(trainer, monkeypatch) == expected
 
@@ -97,8 +74,8 @@ def test_separate_pairs_have_the_gradient_of_sentences_encoded_one_by_one(traine
     model, losses = trainer.model, {}
     for step in (0, 4):
         _, found = one_step(trainer, step)
-        for task, index in trainer.steps_of(0)[step]:
-            rows, train = trainer.batches[task](0, index), trainer.data[task]["train"]
+        for task, index in trainer.plan.steps_of(0)[step]:
+            rows, train = trainer.plan.batches[task](0, index), trainer.data[task]["train"]
             embedded = [model.bert(*padded(part))["pooler_output"] for part in train.sequences.take(rows).parts]
             joint = JOINS[name](*embedded) if len(embedded) == 2 else embedded[0]
             logits = F.linear(joint, model.heads[task].linear.weight, model.heads[task].linear.bias)
@@ -122,7 +99,7 @@ def test_separate_pairs_on_a_frozen_trunk_are_computed_once_in_eval_mode(trainer
     monkeypatch.setattr(model.bert, "encode", lambda *args: passes.append(model.training) or encode(*args))
     trainer.fit()
     assert passes == [False] * (3 + 3)  # three training sets and three dev sets, whatever the epochs
-    found = trainer.objective.frozen_embeddings("quora", "train")  # [37, 2, H]
+    found = trainer.frozen.of("quora", "train")  # [37, 2, H]
     with torch.no_grad():
         parts = [model.eval().bert(*padded(part)) for part in trainer.data["quora"]["train"].sequences.parts]
     expected = torch.stack([part["pooler_output"] for part in parts], dim=1)
@@ -185,7 +162,7 @@ def test_sts_cosine(trainer_of, still_model, name):
     argv = (*tiny.FINETUNE, *STILL, "--pairs", "concat", "--sts_head", "cosine", "--sts_cosine", name)
     trainer = trainer_of(*argv, model=still_model)
     assert [p.numel() for p in trainer.model.heads["sts"].parameters()] == []
-    train, rows = trainer.data["sts"]["train"], trainer.batches["sts"](0, 0)
+    train, rows = trainer.data["sts"]["train"], trainer.plan.batches["sts"](0, 0)
     with torch.no_grad():
         u, v = trainer.model.embed({"sts": train.sequences.take(rows)})["sts"].unbind(1)
     score, loss = COSINES[name]
@@ -238,10 +215,10 @@ def test_pcgrad_takes_the_conflicting_part_out_of_the_trunk_s_gradient(trainer_o
     """Yu et al. 2020, Algorithm 1, for two tasks, of which some steps are in conflict and some are not."""
     trainer = trainer_of(*tiny.FINETUNE, *STILL, "--tasks", "sst,quora", "--pcgrad", model=still_model)
     trunk, conflicts = list(trainer.model.bert.parameters()), []
-    for number, step in enumerate(trainer.steps_of(0)):
+    for number, step in enumerate(trainer.plan.steps_of(0)):
         alone = []
         for task, index in step:
-            (loss,) = trainer.objective([Batch(task, trainer.batches[task](0, index))]).terms.values()
+            (loss,) = trainer.objective([Batch(task, trainer.plan.batches[task](0, index))]).terms.values()
             alone.append(torch.cat([g.flatten() for g in torch.autograd.grad(loss, trunk)]).double().numpy())
         a, b = alone
         conflicts.append(bool(a @ b < 0))
@@ -256,7 +233,9 @@ def test_smart(run_of, trainer_of, still_model):
     (one, _), (two, trainer) = run_of(), run_of("--smart", 1)
     assert one.batches == two.batches
     assert two.trunk_passes == [3] * 5  # as it is, with noise, with the worst small change
-    assert list(trainer.progress.history[0]["loss"]) == [f"{task}{term}" for task in COURSE for term in ("", " SMART")]
+    assert list(trainer.loop.progress.history[0]["loss"]) == [
+        f"{task}{term}" for task in COURSE for term in ("", " SMART")
+    ]
     (plain, before), (once, after), (twice, _) = (
         one_step(trainer_of(*tiny.FINETUNE, *STILL, *more, model=still_model))
         for more in ((), *(("--smart", weight, "--smart_radius", 0.05) for weight in (1, 2)))
@@ -282,7 +261,7 @@ def test_smart_radius(trainer_of, still_model):
 def test_r_drop(run_of, trainer_of, monkeypatch):
     (one, _), (two, trainer) = run_of(), run_of("--r_drop", 1)
     assert one.batches == two.batches
-    loss = trainer.progress.history[0]["loss"]
+    loss = trainer.loop.progress.history[0]["loss"]
     assert list(loss) == [f"{task}{term}" for task in COURSE for term in ("", " R-Drop")]
     assert all(loss[f"{task} R-Drop"] > 1e-3 for task in COURSE)
     plain, doubled = (
@@ -295,7 +274,7 @@ def test_r_drop(run_of, trainer_of, monkeypatch):
 
 def test_r_drop_is_nothing_without_dropout(run_of, still_model):
     (one, _), (two, trainer) = (run_of(*STILL, *more, model=still_model) for more in ((), ("--r_drop", 1)))
-    loss = trainer.progress.history[0]["loss"]
+    loss = trainer.loop.progress.history[0]["loss"]
     assert [loss[f"{task} R-Drop"] for task in COURSE] == pytest.approx([0, 0, 0], abs=1e-12)
     for a, b in zip(one.losses, two.losses, strict=True):
         assert a == pytest.approx(b, abs=1e-5)
@@ -308,7 +287,7 @@ def test_layer_decay(run_of):
     assert two.rates == [{1e-3, 0.5e-3, 0.25e-3, 0.125e-3}] * 5  # heads, second layer, first layer, embeddings
     linear, _ = run_of("--layer_decay", 0.5, "--lr_schedule", "linear")
     assert sorted(linear.rates[4]) == pytest.approx([0.025e-3, 0.05e-3, 0.1e-3, 0.2e-3])
-    assert trainer.optimizer.param_groups[0]["params"][0] is trainer.model.bert.word_embedding.weight
+    assert trainer.loop.optimizer.param_groups[0]["params"][0] is trainer.model.bert.word_embedding.weight
 
 
 def test_eval_train(trainer_of):

@@ -4,6 +4,7 @@ The reference is in paper_objective.py; there is no dropout anywhere.
 """
 
 import math
+from dataclasses import replace
 from unittest import mock
 
 import pytest
@@ -66,7 +67,7 @@ def prepared(trainer_of, still_model, texts):
 
 
 def batches_of(trainer, number):
-    return [trainer._batch(name, index) for name, index in trainer.steps_of(0)[number]]
+    return trainer.batches_of(trainer.plan.steps_of(0)[number])
 
 
 def gradient(trainer, term):
@@ -181,14 +182,14 @@ def test_uda_is_nothing_where_the_copies_are_the_originals(prepared):
     trainer = prepared(line)
     loss = trainer.objective(batches_of(trainer, 0), 0.0)
     for task in COURSE:
-        assert abs(loss.terms[f"{task} UDA"].item()) < 1e-6
-        assert loss.shares[f"{task} UDA kept"] == 1
-        for value in gradient(trainer, loss.terms[f"{task} UDA"]).values():
+        assert abs(loss.terms[task, "UDA"].item()) < 1e-6
+        assert loss.shares[task, "UDA kept"] == 1
+        for value in gradient(trainer, loss.terms[task, "UDA"]).values():
             assert value.abs().max() < 1e-4
     for changed in (line.replace("{same}", "{uda}"), line.replace("--uda_temperature 1", "--uda_temperature 0.4")):
         trainer = prepared(changed)
         loss = trainer.objective(batches_of(trainer, 0), 0.0)
-        assert min(loss.terms[f"{task} UDA"].item() for task in COURSE) > 1e-3
+        assert min(loss.terms[task, "UDA"].item() for task in COURSE) > 1e-3
 
 
 @pytest.mark.parametrize("schedule", ["linear", "exp", "log"])
@@ -199,13 +200,13 @@ def test_tsa_ends_as_plain_cross_entropy_but_log_leaves_out_the_surest(prepared,
             trainer.model.heads["sst"].linear.weight *= 20  # surer than 0.995 of some
     one, two = (trainer.objective(batches_of(trainer, 0), 1.0) for trainer in (plain, annealed))
     same = schedule != "log"
-    assert (two.shares["sst TSA kept"] == 1) == same
-    assert (two.terms["sst"].item() == pytest.approx(one.terms["sst"].item(), rel=1e-6)) == same
+    assert (two.shares["sst", "TSA kept"] == 1) == same
+    assert (two.terms["sst", ""].item() == pytest.approx(one.terms["sst", ""].item(), rel=1e-6)) == same
     for task in ("quora", "sts"):
-        assert two.terms[task].item() == pytest.approx(one.terms[task].item(), rel=1e-6)
+        assert two.terms[task, ""].item() == pytest.approx(one.terms[task, ""].item(), rel=1e-6)
     early = annealed.objective(batches_of(annealed, 0), 0.0)
-    assert early.shares["sst TSA kept"] < 1
-    assert early.terms["sst"] >= two.terms["sst"]  # what is left is what is not yet known
+    assert early.shares["sst", "TSA kept"] < 1
+    assert early.terms["sst", ""] >= two.terms["sst", ""]  # what is left is what is not yet known
 
 
 @pytest.mark.parametrize("kind", [*semi_supervised.CONSISTENCIES, "bregman"])
@@ -215,17 +216,17 @@ def test_a_teacher_that_is_the_student_asks_for_nothing(trainer_of, still_model,
     trainer = trainer_of(*STILL, *line.split(), model=still_model)  # it starts as a copy
     trainer.model.train()
     loss = trainer.objective(batches_of(trainer, 0), 1.0)
-    assert [abs(loss.terms[f"{task} consistency"].item()) for task in COURSE] == pytest.approx([0, 0, 0], abs=1e-9)
+    assert [abs(loss.terms[task, "consistency"].item()) for task in COURSE] == pytest.approx([0, 0, 0], abs=1e-9)
 
 
 def test_the_consistency_s_weight_ramps_up(prepared):
     trainer = prepared("--mean_teacher kl --consistency_weight 3 --ramp_up 0.5")
     batches = batches_of(trainer, 0)
-    values = {p: trainer.objective(batches, p).terms["sst consistency"].item() for p in (0, 0.25, 0.5, 1)}
+    values = {p: trainer.objective(batches, p).terms["sst", "consistency"].item() for p in (0, 0.25, 0.5, 1)}
     shares = {p: value / values[1] for p, value in values.items()}
     expected = {0: math.exp(-5), 0.25: math.exp(-5 / 4), 0.5: 1, 1: 1}
     assert shares == pytest.approx(expected, rel=1e-5)
-    assert trainer.objective(batches, 0).terms["sst"] == trainer.objective(batches, 1).terms["sst"]
+    assert trainer.objective(batches, 0).terms["sst", ""] == trainer.objective(batches, 1).terms["sst", ""]
 
 
 # ------------------------------------------------------------------------------------- passes of the trunk, gradients
@@ -295,16 +296,16 @@ def test_each_method_moves_trunk_and_heads_and_no_gradient_reaches_the_teacher(p
     trainer = prepared(CASES[case])
     batches = batches_of(trainer, 0)
     loss = trainer.objective(batches, 0.0)
-    for name in loss.terms.keys() - {batch.task for batch in batches}:
-        moved, task = gradient(trainer, loss.terms[name]), name.split()[0]
+    for task, name in loss.terms.keys() - {(batch.task, "") for batch in batches}:
+        moved = gradient(trainer, loss.terms[task, name])
         assert moved["bert.word_embedding.weight"].abs().max() > 1e-5, name
         for parameter, value in moved.items():
             if parameter.startswith("heads."):
                 assert bool(value.any()) == (parameter.split(".")[1] == task), (name, parameter)
     if trainer.options.tsa:
-        annealed = gradient(trainer, loss.terms["sst"])
-        trainer.options.tsa = None
-        plain = gradient(trainer, trainer.objective(batches, 0.0).terms["sst"])
+        annealed = gradient(trainer, loss.terms["sst", ""])
+        trainer.objective.unlabelled = replace(trainer.objective.unlabelled, tsa=None)
+        plain = gradient(trainer, trainer.objective(batches, 0.0).terms["sst", ""])
         assert annealed["bert.word_embedding.weight"].any()
         assert max((annealed[name] - plain[name]).abs().max() for name in plain) > 1e-3
     sum(loss.terms.values()).backward()

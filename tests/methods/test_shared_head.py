@@ -12,11 +12,12 @@ from safetensors.torch import load_file
 from torch import nn
 
 import labeling
-import multitask_classifier
 from datasets import TASKS
 from minbert.methods.shared_head import SharedHead
 from minbert.training import analysis, pseudo_labels
 from minbert.training.pseudo_labels import merging_of
+from minbert.training.run_folder import find_model
+from multitask_classifier import build_model
 
 PAPER = {name: TASKS[name] for name in ("rte", "qqp", "mnli", "sst2")}
 MORE = PAPER | {"cfimdb": TASKS["cfimdb"]}
@@ -152,8 +153,8 @@ def test_the_rules_may_differ_where_a_label_means_two_classes(scheme):
 
 @in_every_scheme
 def test_a_model_has_one_head_that_all_tasks_see(scheme, tiny_model):
-    options = tiny.parse("--model", tiny_model, "--option", "finetune", "--label_scheme", scheme)
-    model = multitask_classifier.build_model(multitask_classifier.find_model(options), options).eval()
+    options = tiny.options_of("--model", tiny_model, "--option", "finetune", "--label_scheme", scheme)
+    model = build_model(find_model(options.model), options).eval()
     classes = len(labeling.SCHEMES[scheme].merging.classes)
     assert {name: tuple(p.shape) for name, p in model.heads.named_parameters()} == {
         "union.linear.weight": (classes, 16),
@@ -195,8 +196,8 @@ def trained(tmp_path, tiny_model, glue, monkeypatch):
                  *tiny.FINETUNE, "--label_scheme", scheme, *flags)  # fmt: skip
         done = tiny.script(*flags)
         assert done.code == 0, done.err
-        options = tiny.parse(*flags)
-        before = multitask_classifier.build_model(multitask_classifier.find_model(options), options).state_dict()
+        options = tiny.options_of(*flags)
+        before = build_model(find_model(options.model), options).state_dict()
         return before, load_file(folder / "last.safetensors"), load_file(folder / "model.safetensors")
 
     return run

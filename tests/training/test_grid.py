@@ -11,8 +11,8 @@ from kills import killed_before_rename, stopped_at
 
 from minbert.files import UserError
 from minbert.training import analysis
-from minbert.training import loop as training
-from minbert.training.grid import RECORD
+from minbert.training.loop import Loop
+from minbert.training.run_folder import GRID as RECORD
 
 RATES = {"lr-0.001": 1e-3, "lr-0.0001": 1e-4, "lr-0.01": 1e-2}  # folder of the attempt -> its rate, in the grid's order
 GRID = ("--lr", "1e-3,1e-4,1e-2")
@@ -34,15 +34,15 @@ def argv_of(tiny_model, tiny_data):
 @contextlib.contextmanager
 def fits():
     """The folders in which something is trained meanwhile, one entry for each Trainer with steps to do."""
-    seen, epoch = [], training.Trainer._train_epoch
+    seen, epoch = [], Loop._train_epoch
 
-    def watched(trainer):
-        if seen[-1:] != [trainer.folder.name]:
-            seen.append(trainer.folder.name)
-        return epoch(trainer)
+    def watched(loop):
+        if seen[-1:] != [loop.folder.name]:
+            seen.append(loop.folder.name)
+        return epoch(loop)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training.Trainer, "_train_epoch", watched)
+        patch.setattr(Loop, "_train_epoch", watched)
         yield seen
 
 

@@ -16,6 +16,7 @@ import evaluation
 import multitask_classifier
 from datasets import TASKS
 from minbert.files import UserError
+from minbert.hub import resolve
 from minbert.methods.schedules import Batches
 from minbert.training.loop import Stopped
 
@@ -44,7 +45,7 @@ def test_a_sequential_step_is_one_pass_and_one_update_a_batch(trainer_of):
     trace = tiny.trace(trainer)
     assert [list(rows) for rows in trace.rows] == [["quora"], ["sts"], ["sst"]] * 5
     assert trace.trunk_passes == [1] * 15
-    assert trainer.progress.update == 15
+    assert trainer.loop.progress.update == 15
 
 
 def reference_losses(model, data, rows):
@@ -86,7 +87,7 @@ def test_the_gradient_is_that_of_the_sum_of_each_task_s_mean(trainer_of, still_m
         return rows[batches.task]
 
     monkeypatch.setattr(Batches, "__call__", watched)
-    step = trainer.optimizer.step
+    step = trainer.loop.optimizer.step
 
     def compare_then_step():
         losses = reference_losses(model, trainer.data, rows)
@@ -102,7 +103,7 @@ def test_the_gradient_is_that_of_the_sum_of_each_task_s_mean(trainer_of, still_m
         rows.clear()
         step()
 
-    monkeypatch.setattr(trainer.optimizer, "step", compare_then_step)
+    monkeypatch.setattr(trainer.loop.optimizer, "step", compare_then_step)
     trainer.fit()
     short = {name: size % 8 for name, size in (("sst", 20), ("quora", 37), ("sts", 13))}
     assert all(any(size.get(name) == rest for size in sizes) for name, rest in short.items())
@@ -111,8 +112,8 @@ def test_the_gradient_is_that_of_the_sum_of_each_task_s_mean(trainer_of, still_m
 def test_the_record_holds_the_mean_of_the_losses_and_what_was_counted(trainer_of):
     trainer = trainer_of(*FINETUNE, "--epochs", 2)
     trace = tiny.trace(trainer)
-    lengths = {name: trainer.data[name]["train"].sequences.lengths for name in trainer.batches}
-    for record, part in zip(trainer.progress.history, (slice(0, 5), slice(5, 10)), strict=True):
+    lengths = {name: trainer.data[name]["train"].sequences.lengths for name in trainer.plan.batches}
+    for record, part in zip(trainer.loop.progress.history, (slice(0, 5), slice(5, 10)), strict=True):
         for name in ("sst", "quora", "sts"):
             assert record["loss"][name] == pytest.approx(np.mean([loss[name] for loss in trace.losses[part]]), rel=1e-6)
         assert record["update"] == part.stop
@@ -160,7 +161,7 @@ def test_frozen_features_are_computed_once_in_eval_mode(trainer_of, monkeypatch)
     rows = np.array([4, 0, 7])
     with torch.no_grad():
         expected = model.eval().embed({"sst": trainer.data["sst"]["train"].sequences.take(rows)})["sst"]
-    torch.testing.assert_close(trainer.objective.frozen_embeddings("sst", "train")[rows], expected, rtol=0, atol=1e-6)
+    torch.testing.assert_close(trainer.frozen.of("sst", "train")[rows], expected, rtol=0, atol=1e-6)
 
 
 def test_pretrain_on_features_is_pretrain_through_the_trunk(trainer_of, still_model):
@@ -179,7 +180,7 @@ def test_tasks_that_are_not_trained_are_scored_and_keep_their_heads(trainer_of):
     before = weights(trainer.model.heads)
     trainer.fit()
     assert changed(before, weights(trainer.model.heads)) == {"quora.linear.weight", "quora.linear.bias"}
-    record = trainer.progress.history[0]
+    record = trainer.loop.progress.history[0]
     assert set(record["dev"]) == {"sst", "quora", "sts"}
     assert list(record["loss"]) == ["quora"]
     assert record["selection_score"] == record["dev"]["quora"]["accuracy"]
@@ -210,22 +211,22 @@ def test_the_best_epoch_is_kept_and_the_first_always(trainer_of, monkeypatch, sc
     saved = load_file(trainer.folder / "model.safetensors")
     assert saved.keys() == seen[best - 1].keys()
     assert not changed(seen[best - 1], saved)
-    assert (trainer.progress.best_epoch, trainer.progress.best) == (best, scores[best - 1])
+    assert (trainer.loop.progress.best_epoch, trainer.loop.progress.best) == (best, scores[best - 1])
     assert not changed(seen[2], weights(trainer.model))  # training went on from the last, not from the best
 
 
 def test_the_first_epoch_is_saved_before_the_second_begins(trainer_of, monkeypatch):
     trainer = trainer_of(*FINETUNE, "--epochs", 2)
-    train_epoch = trainer._train_epoch
+    train_epoch = trainer.loop._train_epoch
 
     def watched():
-        if trainer.progress.epoch == 1:
+        if trainer.loop.progress.epoch == 1:
             for name in ("model.safetensors", "state.pt", "metrics.jsonl", "predictions/sst-dev-output.csv"):
                 assert (trainer.folder / name).is_file()
             raise KeyboardInterrupt
         train_epoch()
 
-    monkeypatch.setattr(trainer, "_train_epoch", watched)
+    monkeypatch.setattr(trainer.loop, "_train_epoch", watched)
     with pytest.raises(KeyboardInterrupt):
         trainer.fit()
 
@@ -242,7 +243,7 @@ def test_selection_is_on_the_dev_files(trainer_of, tiny_data):
     """Recomputed from the files alone: the dev predictions of the best epoch against the labels of the dev set."""
     trainer = trainer_of(*FINETUNE, "--epochs", 3)
     trainer.fit()
-    progress, dev = trainer.progress, {}
+    progress, dev = trainer.loop.progress, {}
     for name, short, kind in (("sst", "sst", int), ("quora", "para", float), ("sts", "sts", float)):
         lines = (trainer.folder / "predictions" / f"{short}-dev-output.csv").read_text().splitlines()[1:]
         ids, values = zip(*[line.split(" , ") for line in lines], strict=True)
@@ -263,8 +264,8 @@ def test_selection_is_on_the_dev_files(trainer_of, tiny_data):
 def test_patience_counts_epochs_without_a_gain(trainer_of, monkeypatch, scores, epochs):
     trainer = trainer_of(*FINETUNE, "--epochs", 5, "--patience", 2)
     fit_with_scores(trainer, monkeypatch, scores)
-    assert trainer.progress.epoch == epochs
-    assert trainer.progress.stopped_early == (epochs < 5 or scores == [0.3, 0.2, 0.4, 0.1, 0.1])
+    assert trainer.loop.progress.epoch == epochs
+    assert trainer.loop.progress.stopped_early == (epochs < 5 or scores == [0.3, 0.2, 0.4, 0.1, 0.1])
 
 
 # -------------------------------------------------------------------------------------------- checkpoints, stops
@@ -273,22 +274,22 @@ def test_patience_counts_epochs_without_a_gain(trainer_of, monkeypatch, scores, 
 def test_a_state_restores_everything_in_mid_epoch(trainer_of, monkeypatch):
     """A new Trainer on the saved state draws the same dropout and takes the same steps as the old one going on."""
     trainer = trainer_of(*FINETUNE, "--epochs", 2, "--lr_schedule", "linear", "--warmup", 0.2, "--clip", 0.5)
-    step, steps = trainer.optimizer.step, itertools.count(1)
+    step, steps = trainer.loop.optimizer.step, itertools.count(1)
 
     def stop_in_the_seventh():
         step()
-        trainer.stop_requested = next(steps) == 7
+        trainer.loop.stop_requested = next(steps) == 7
 
-    monkeypatch.setattr(trainer.optimizer, "step", stop_in_the_seventh)
+    monkeypatch.setattr(trainer.loop.optimizer, "step", stop_in_the_seventh)
     with pytest.raises(Stopped, match="after 2 of 5 steps"):
         trainer.fit()
-    assert (trainer.progress.epoch, trainer.progress.step, trainer.progress.update) == (1, 2, 7)
+    assert (trainer.loop.progress.epoch, trainer.loop.progress.step, trainer.loop.progress.update) == (1, 2, 7)
 
     again = trainer_of(*FINETUNE, "--epochs", 2, "--lr_schedule", "linear", "--warmup", 0.2, "--clip", 0.5)
     (again.folder / "state.pt").write_bytes((trainer.folder / "state.pt").read_bytes())
     (again.folder / "metrics.jsonl").write_bytes((trainer.folder / "metrics.jsonl").read_bytes())
     again.load_state()
-    assert again.progress == trainer.progress
+    assert again.progress == trainer.loop.progress
     rest = tiny.trace(again)
     whole = trainer_of(*FINETUNE, "--epochs", 2, "--lr_schedule", "linear", "--warmup", 0.2, "--clip", 0.5)
     full = tiny.trace(whole)
@@ -306,10 +307,10 @@ def test_signals_are_handed_back(trainer_of):
 
 def test_a_state_of_another_run_is_refused(trainer_of):
     one, two = trainer_of(*FINETUNE, "--tasks", "cfimdb"), trainer_of(*FINETUNE)
-    one.save_state()
+    one.loop.save()
     (one.folder / "state.pt").rename(two.folder / "state.pt")
     with pytest.raises(UserError, match="state of this run"):
-        two.load_state()
+        two.loop.resume()
 
 
 @pytest.mark.parametrize("content", [b"", b"garbage", b"PK\x03\x04" + bytes(100)], ids=["empty", "garbage", "cut"])
@@ -317,7 +318,7 @@ def test_a_damaged_state_is_refused(trainer_of, content):
     trainer = trainer_of(*FINETUNE)
     (trainer.folder / "state.pt").write_bytes(content)
     with pytest.raises(UserError, match=r"state\.pt: not a state of this run"):
-        trainer.load_state()
+        trainer.loop.resume()
 
 
 def test_a_pickle_with_code_in_it_is_not_run(trainer_of, tmp_path):
@@ -328,7 +329,7 @@ def test_a_pickle_with_code_in_it_is_not_run(trainer_of, tmp_path):
     trainer = trainer_of(*FINETUNE)
     torch.save({"progress": Trap()}, trainer.folder / "state.pt")
     with pytest.raises(UserError, match="not a state"):
-        trainer.load_state()
+        trainer.loop.resume()
     assert not (tmp_path / "sprung").exists()
 
 
@@ -342,7 +343,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_before_the_update(trainer_of, m
     )
     with pytest.raises(UserError, match=r"loss of sts is nan at update 4 \(epoch 1\)"):
         trainer.fit()
-    assert trainer.progress.update == 3
+    assert trainer.loop.progress.update == 3
     assert all(torch.isfinite(parameter).all() for parameter in trainer.model.parameters())
 
 
@@ -351,7 +352,7 @@ def test_weights_that_are_not_finite_are_never_saved(trainer_of):
     with torch.no_grad():
         trainer.model.heads["sst"].linear.bias[0] = math.inf
     with pytest.raises(UserError, match=r"heads\.sst\.linear\.bias is not finite"):
-        trainer.save_state()
+        trainer.loop.save()
     assert not (trainer.folder / "state.pt").exists()
 
 
@@ -367,14 +368,14 @@ def test_tensorboard_gets_losses_and_scores_by_update(trainer_of):
             self.flushed += 1
 
     trainer = trainer_of(*FINETUNE, "--epochs", 2)
-    trainer.writer = Writer()
+    trainer.exam.writer = Writer()
     trainer.fit()
-    history = trainer.progress.history
+    history = trainer.loop.progress.history
     tags = ["loss/sst", "loss/quora", "loss/sts", "dev/sst", "dev/quora", "dev/sts", "dev/selection_score"]
-    assert set(trainer.writer.scalars) == set(itertools.product(tags, (5, 10)))
-    assert trainer.writer.scalars["dev/sts", 10] == history[1]["dev"]["sts"]["pearson"]
-    assert trainer.writer.scalars["loss/quora", 5] == history[0]["loss"]["quora"]
-    assert trainer.writer.flushed == 2
+    assert set(trainer.exam.writer.scalars) == set(itertools.product(tags, (5, 10)))
+    assert trainer.exam.writer.scalars["dev/sts", 10] == history[1]["dev"]["sts"]["pearson"]
+    assert trainer.exam.writer.scalars["loss/quora", 5] == history[0]["loss"]["quora"]
+    assert trainer.exam.writer.flushed == 2
 
 
 def test_what_the_trainer_writes_is_json_without_nan(trainer_of):
@@ -399,8 +400,8 @@ def test_the_model_keeps_tasks_apart_in_one_pass(trainer_of, still_model):
 
 
 def test_heads_start_from_the_seed_whatever_was_drawn_before(tiny_model, tiny_data):
-    options = tiny.parse("--seed", 5)
-    found = multitask_classifier.resolve(str(tiny_model))
+    options = tiny.options_of("--seed", 5)
+    found = resolve(str(tiny_model))
     torch.manual_seed(1)
     one = weights(multitask_classifier.build_model(found, options))
     torch.manual_seed(2)

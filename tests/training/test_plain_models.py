@@ -9,11 +9,12 @@ from kills import killed_before_rename, stopped_at
 from safetensors.numpy import load_file, save_file
 from scheme_runs import arguments, cache, contents, plain_folder, watched
 
-import multitask_classifier
 from minbert.files import UserError
 from minbert.hub import resolve
 from minbert.text.tokenization import Tokenizer
 from minbert.training import analysis, pseudo_labels
+from minbert.training.data import read_data
+from minbert.training.run_folder import describe_model
 
 ALL = ("mnli-0.001", "sst2-0.001")  # what hard_predicted needs
 
@@ -53,10 +54,12 @@ def _no_drawing(monkeypatch):
 
 def folders_of(glue, tiny_model, *flags):
     """{task: the name of the folder of its plain model} under these flags."""
-    options = tiny.parse("--glue_dir", glue, "--label_scheme", "plain", "--lr", "1e-3", *flags)
-    data, _ = multitask_classifier.read_data(options, Tokenizer.from_folder(tiny_model))
-    sha = multitask_classifier.describe_model(resolve(str(tiny_model)))["sha256"]
-    names = {task: pseudo_labels.plain_folder(options, task, options.lr, data[task], sha) for task in data}
+    options = tiny.options_of("--glue_dir", glue, "--label_scheme", "plain", "--lr", "1e-3", *flags)
+    data, _ = read_data(options, Tokenizer.from_folder(tiny_model))
+    sha = describe_model(resolve(str(tiny_model)))["sha256"]
+    rate = options.optimisation.lr
+    plain = pseudo_labels.PlainModels(options, data, sha, None)
+    names = {task: plain._folder(task, rate, sha) for task in data}
     assert {path.parent.name for path in names.values()} == {"plain"}  # the default of --plain_dir
     return {task: path.name for task, path in names.items()}
 
@@ -109,7 +112,7 @@ def test_plain_lr(home, argv_of):
     """Each plain model is tried at each rate, and the best on its own dev set speaks, the first of equals."""
     run = watched(*argv_of(home / "more", "hard_predicted", "--plain_lr", "1e-3,1e-2"))
     assert run.trained == ["mnli-0.01", "sst2-0.01", "more"]  # those at 1e-3 are there
-    assert {group["lr"] for group in run.fits[-1].optimizer.param_groups} == {1e-3}
+    assert {group["lr"] for group in run.fits[-1].loop.optimizer.param_groups} == {1e-3}
     asked = {teacher: trainer for teacher in ("mnli", "sst2") for trainer in run.fits if teacher in trainer.folder.name}
     for task in asked:
         scores = {}

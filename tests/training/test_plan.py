@@ -1,4 +1,4 @@
-"""How long a run says it will take, after its first steps: plan.estimate against sums by hand."""
+"""How long a run says it will take, after its first steps: Plan.estimate against sums by hand."""
 
 import re
 
@@ -9,8 +9,8 @@ from minbert.training import plan
 
 
 def minutes(trainer, seconds, update=plan.STEPS_TO_ESTIMATE):
-    trainer.progress.update, trainer.progress.train_seconds = update, seconds
-    return float(re.search(r"about ([0-9.]+) minutes", plan.estimate(trainer))[1])
+    trainer.loop.progress.update, trainer.loop.progress.train_seconds = update, seconds
+    return float(re.search(r"about ([0-9.]+) minutes", trainer._estimate())[1])
 
 
 def test_epochs_shorter_than_the_first_steps(trainer_of):
@@ -34,7 +34,7 @@ def test_what_is_done_once_is_counted_once(trainer_of):
 
 def test_a_frozen_trunk_has_read_everything_before_the_first_step(trainer_of, monkeypatch):
     trainer = trainer_of("--option", "pretrain", "--epochs", 2)
-    encode, train_step, passes = trainer.model.bert.encode, trainer._train_step, []
+    encode, train_step, passes = trainer.model.bert.encode, trainer.loop.step, []
 
     def watched(*args):
         passes.append("embedding")
@@ -45,8 +45,8 @@ def test_a_frozen_trunk_has_read_everything_before_the_first_step(trainer_of, mo
         train_step(*args)
 
     monkeypatch.setattr(trainer.model.bert, "encode", watched)
-    monkeypatch.setattr(trainer, "_train_step", step)
+    monkeypatch.setattr(trainer.loop, "step", step)
     trainer.fit()
     three = ["embedding"] * 3  # the training sets, and after the first epoch the dev sets
     assert passes == [*three, *["step"] * 5, *three, *["step"] * 5]
-    assert 0 < trainer.once_seconds < trainer.progress.train_seconds
+    assert 0 < trainer.once_seconds < trainer.loop.progress.train_seconds

@@ -12,14 +12,13 @@ from safetensors.numpy import load_file
 from scheme_runs import ROWS, arguments, cache, plain_folder, watched
 
 import labeling
-import multitask_classifier
-from datasets import TASKS
-from minbert.flags.checks import PAPER_TASKS
-from minbert.flags.methods import LABEL_SCHEMES
+from datasets import GLUE_TASKS, TASKS
 from minbert.text.tokenization import Tokenizer
 from minbert.training.pseudo_labels import merging_of
+from minbert.training.run_folder import find_model
+from multitask_classifier import build_model
 
-PAPER = {name: TASKS[name] for name in PAPER_TASKS}
+PAPER = {name: TASKS[name] for name in GLUE_TASKS}
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +48,7 @@ def runs(home, argv_of):
 
 
 def test_label_scheme(runs, home):
-    assert set(LABEL_SCHEMES) == runs.keys()
+    assert {"plain", *labeling.SCHEMES} == runs.keys()
     losses = [tiny.metrics(home / scheme)[0]["loss"]["union"] for scheme in labeling.SCHEMES]
     assert len(set(losses)) == 8
     for scheme in labeling.SCHEMES:
@@ -97,8 +96,8 @@ def test_what_plain_models_read(runs, glue, tiny_model):
 
 @pytest.mark.parametrize(("teacher", "task"), [("sst2", "rte"), ("mnli", "sst2"), ("rte", "qqp")])
 def test_cached_predictions_are_the_plain_model_s_own(runs, home, tiny_model, teacher, task):
-    options = tiny.parse("--model", tiny_model, "--tasks", teacher)
-    model = multitask_classifier.build_model(multitask_classifier.find_model(options), options).eval()
+    options = tiny.options_of("--model", tiny_model, "--tasks", teacher)
+    model = build_model(find_model(options.model), options).eval()
     weights = load_file(plain_folder(home, teacher) / "model.safetensors")
     model.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
     texts = runs["independent"].union.examples.texts
@@ -137,8 +136,8 @@ def test_targets_of_the_union_are_the_scheme_s(runs, home, glue, scheme):
 
 def test_an_epoch_takes_every_example_of_every_task_once_in_mixed_batches(runs):
     trainer = runs["independent"].fits[-1]
-    assert trainer.steps_of(0) == [[("union", i)] for i in range(10)]
-    batches = [trainer.batches["union"](0, i) for i in range(10)]
+    assert trainer.plan.steps_of(0) == [[("union", i)] for i in range(10)]
+    batches = [trainer.plan.batches["union"](0, i) for i in range(10)]
     assert sorted(np.concatenate(batches)) == list(range(sum(ROWS)))
     tasks = [{trainer.data["union"]["train"].examples.ids[row].split()[0] for row in rows} for rows in batches]
     assert min(map(len, tasks)) > 1
@@ -213,7 +212,7 @@ def test_submission(runs, home, glue, scheme):
             assert set(said.values()) <= set(words[task])
 
 
-@pytest.mark.parametrize("scheme", LABEL_SCHEMES)
+@pytest.mark.parametrize("scheme", ["plain", *labeling.SCHEMES])
 def test_scores(runs, home, scheme):
     """Table 2's average: RTE, QQP's F1, the mean of MNLI's two, SST-2."""
     scores = tiny.read_json(home / scheme / "scores.json")

@@ -9,8 +9,9 @@ import time
 import pytest
 import tiny
 import torch
+from kills import stop_at
 
-from minbert.training import loop as training
+from minbert.training.scoring import DevExam
 
 FLAGS = ("--option", "finetune", "--lr", "1e-3", "--lr_schedule", "linear", "--warmup", 0.1, "--weight_decay", 0.01)
 EVERY_STEP = ("--checkpoint_minutes", 1e-9)
@@ -126,20 +127,6 @@ def test_signals_at_random_moments(tmp_path, argv_of):
 # ----------------------------------------------------------------------------------------------- a clean stop
 
 
-def stop_at(monkeypatch, update, number=signal.SIGINT):
-    """Send this process a signal in the middle of an update of the next run."""
-    step = training.AdamW.step
-
-    def interrupted(optimizer):
-        step(optimizer)
-        calls.append(1)
-        if len(calls) == update:
-            os.kill(os.getpid(), number)
-
-    calls = []
-    monkeypatch.setattr(training.AdamW, "step", interrupted)
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize(("update", "where"), [(3, "epoch 1 after 3"), (5, "epoch 1 after 5"), (6, "epoch 2 after 1")])
 def test_a_signal_finishes_the_step_and_saves(finished, tmp_path, argv_of, monkeypatch, number, update, where):
@@ -156,9 +143,9 @@ def test_a_signal_finishes_the_step_and_saves(finished, tmp_path, argv_of, monke
 
 
 def test_a_signal_in_the_scoring_of_an_epoch_stops_after_it(finished, tmp_path, argv_of, monkeypatch):
-    argv, score = argv_of(tmp_path / "run", "--epochs", 2), training.Trainer._score_dev
+    argv, score = argv_of(tmp_path / "run", "--epochs", 2), DevExam._dev
     with monkeypatch.context() as patch:
-        patch.setattr(training.Trainer, "_score_dev", lambda t, m: os.kill(os.getpid(), signal.SIGINT) or score(t, m))
+        patch.setattr(DevExam, "_dev", lambda exam, m: os.kill(os.getpid(), signal.SIGINT) or score(exam, m))
         stopped = tiny.script(*argv)
     assert stopped.code == 130
     assert "stopped in epoch 2 after 0 of 5 steps" in stopped.out

@@ -9,8 +9,9 @@ import tiny
 import torch
 from safetensors.torch import load_file
 
-import multitask_classifier
 from datasets import FIVE_STARS, TASKS
+from minbert.training.run_folder import find_model
+from multitask_classifier import build_model
 
 pytestmark = pytest.mark.filterwarnings("ignore:a constant prediction")  # of so few examples
 CHOICES = ("--pairs", "absdiff", "--pooling", "mean", "--sts_head", "ordinal6", "--sst_head", "coral")
@@ -54,8 +55,8 @@ def contents(folder):
 
 def built(*flags):
     """The model that a run with these flags begins with, {name: tensor}."""
-    options = tiny.parse(*flags)
-    return multitask_classifier.build_model(multitask_classifier.find_model(options), options).state_dict()
+    options = tiny.options_of(*flags)
+    return build_model(find_model(options.model), options).state_dict()
 
 
 def test_init_begins_with_the_trunk_and_the_heads_of_the_run(heads_first, tiny_model, capsys):

@@ -10,11 +10,10 @@ import pytest
 import tiny
 import torch
 import unlabelled_text
+from kills import stop_at
 from safetensors.torch import load_file
-from test_resume import stop_at
 from unlabelled_text import written
 
-import evaluation
 from datasets import TASKS
 from minbert.methods import objective
 from minbert.methods.schedules import SCHEDULES
@@ -46,7 +45,7 @@ def fitted(trainer_of, line, texts):
     """(Trainer after an epoch, the mean of each term)"""
     trainer = trainer_of(*tiny.FINETUNE, "--epochs", 1, *line.format(**texts).split())
     trainer.fit()
-    (record,) = trainer.progress.history
+    (record,) = trainer.loop.progress.history
     assert all(math.isfinite(value) for value in record["loss"].values())
     return trainer, record["loss"]
 
@@ -72,10 +71,10 @@ def test_every_schedule(trainer_of, texts, schedule):
         mock.patch.object(student, "encode", watched("student", student.encode)),
         mock.patch.object(teacher, "encode", watched("teacher", teacher.encode)),
     ):
-        trainer._train_epoch()
-    assert passes == [("student", True), ("teacher", False)] * trainer.progress.update
-    trainer._finish_epoch()
-    (record,) = trainer.progress.history
+        trainer.loop._train_epoch()
+    assert passes == [("student", True), ("teacher", False)] * trainer.loop.progress.update
+    trainer.loop._finish_epoch()
+    (record,) = trainer.loop.progress.history
     assert [*record["loss"]] == TERMS
     assert all(math.isfinite(value) for value in record["loss"].values())
     assert [*record["kept"]] == [f"{task} {method} kept" for task in COURSE for method in ("TSA", "UDA")]
@@ -110,14 +109,14 @@ BESIDE = {
 def test_beside_other_methods(trainer_of, texts, more):
     trainer, loss = fitted(trainer_of, f"{EVERYTHING} {more}", texts)
     assert loss.keys() - set(TERMS) == {f"{task} {term}" for task in COURSE for term in BESIDE[more]}
-    assert trainer.teacher.t == trainer.progress.update == trainer.updates
+    assert trainer.teacher.t == trainer.loop.progress.update == trainer.plan.updates
 
 
 @pytest.mark.parametrize("pairs", ["fused", "absdiff"])
 def test_a_frozen_trunk(trainer_of, texts, tiny_model, pairs):
     trainer, loss = fitted(trainer_of, f"{EVERYTHING} --option pretrain --pairs {pairs}", texts)
     assert [*loss] == TERMS
-    assert trainer.progress.tokens == 0
+    assert trainer.loop.progress.tokens == 0
     start = load_file(tiny_model / "model.safetensors")["embeddings.word_embeddings.weight"]
     for model in (trainer.model, trainer.teacher.model):
         assert torch.equal(model.bert.word_embedding.weight, start)
@@ -197,21 +196,20 @@ def test_student_and_teacher_are_scored_and_each_keeps_its_best_epoch(trainer_of
     trainer = trainer_of(*tiny.FINETUNE, "--epochs", 4, "--mean_teacher", "kl")
     scores = {"student": iter([0.3, 0.7, 0.5, 0.6]), "teacher": iter([0.1, 0.2, 0.9, 0.4])}
     seen = {"student": [], "teacher": []}
-    score_dev = trainer._score_dev
+    examine = trainer.exam._dev
 
     def watched(model):
         name = "student" if model is trainer.model else "teacher"
         seen[name].append({key: value.clone() for key, value in model.state_dict().items()})
-        predictions, found = score_dev(model)
-        return predictions, found | {"score of": name}
+        predictions, found = examine(model)
+        return predictions, found | {"selection_score": next(scores[name])}
 
-    monkeypatch.setattr(trainer, "_score_dev", watched)
-    monkeypatch.setattr(evaluation, "selection_score", lambda tasks, found: next(scores[found.pop("score of")]))
+    monkeypatch.setattr(trainer.exam, "_dev", watched)
     trainer.fit()
-    assert (trainer.progress.best_epoch, trainer.progress.best) == (2, 0.7)
-    best = trainer.progress.best_teacher
+    assert (trainer.loop.progress.best_epoch, trainer.loop.progress.best) == (2, 0.7)
+    best = trainer.loop.progress.best_teacher
     assert (best["best_epoch"], best["selection_score"]) == (3, 0.9)
-    assert best["dev"] == trainer.progress.history[2]["teacher"]["dev"]
+    assert best["dev"] == trainer.loop.progress.history[2]["teacher"]["dev"]
     assert_equal(load_file(trainer.folder / "model.safetensors"), dict(seen["student"][1]))
     assert_equal(load_file(trainer.folder / "teacher.safetensors"), dict(seen["teacher"][2]))
 
@@ -219,7 +217,7 @@ def test_student_and_teacher_are_scored_and_each_keeps_its_best_epoch(trainer_of
 def test_the_teacher_s_scores_are_those_of_the_teacher_without_dropout(trainer_of):
     trainer = trainer_of(*tiny.FINETUNE, "--epochs", 1, "--mean_teacher", "kl", "--lr", "1e-2")
     trainer.fit()
-    (record,) = trainer.progress.history
+    (record,) = trainer.loop.progress.history
     for model, scores in ((trainer.model, record["dev"]), (trainer.teacher.model, record["teacher"]["dev"])):
         said = results.predict_all(model, trainer.data, "dev")
         assert scores == results.scores_of(TASKS, trainer.data, "dev", said)

@@ -1,4 +1,4 @@
-"""memory.py: freed memory is taken again without page faults, and other systems are left alone."""
+"""script.py: freed memory is taken again without page faults, and other systems are left alone."""
 
 import platform
 import subprocess
@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from minbert import memory
+from minbert import script
 
 COUNT = """
 import resource, sys
 sys.path.insert(0, sys.argv[1])
-from minbert.memory import keep_freed_memory
+from minbert.script import keep_freed_memory
 if sys.argv[2] == "keep":
     keep_freed_memory()
 faults = []
@@ -27,7 +27,7 @@ print(faults[-1])
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's malloc only")
 def test_a_freed_block_is_used_again():
-    root = str(Path(memory.__file__).parents[1])
+    root = str(Path(script.__file__).parents[1])
     kept, given_back = (
         int(subprocess.run([sys.executable, "-c", COUNT, root, way], check=True, capture_output=True).stdout)
         for way in ("keep", "as usual")
@@ -38,5 +38,5 @@ def test_a_freed_block_is_used_again():
 
 def test_other_systems_are_left_alone(monkeypatch):
     monkeypatch.setattr(platform, "libc_ver", lambda: ("", ""))
-    monkeypatch.delattr(memory.ctypes, "CDLL")
-    memory.keep_freed_memory()
+    monkeypatch.delattr(script.ctypes, "CDLL")
+    script.keep_freed_memory()

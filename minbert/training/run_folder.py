@@ -1,0 +1,208 @@
+"""A run's folder: how it is opened or continued, its config.json, and what must not have changed since.
+
+A run is a folder: config.json (flags, versions, machine, which model and data), metrics.jsonl (one line an epoch),
+model.safetensors and last.safetensors (the best epoch by dev score, and the last), bert/ (the best epoch's trunk as a
+Hugging Face folder), state.pt (all that is needed to go on), predictions/, analysis.json and analysis.png, and, last,
+scores.json. Each is written whole or not at all.
+"""
+
+import json
+import os
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from datasets import fingerprint
+from minbert import hub
+from minbert.files import UNFINISHED, UserError, remove_unfinished, sha256, write_json
+from minbert.flags import checks as command_line
+from minbert.flags.checks import tasks_of
+from minbert.flags.methods import PLAIN
+from minbert.flags.parser import Options
+from minbert.training.data import fit_to_checkpoint, read_data
+
+RUN, GRID = "config.json", "grid.json"  # the records of a run, and of a grid of runs
+
+
+@dataclass
+class Start:
+    """A run that is about to begin or to go on: its flags, folder, checkpoint (hub.Found) and data, its config.json as
+    it would be now, and whether it is there already."""
+
+    options: Options
+    folder: Path
+    found: hub.Found
+    data: dict
+    config: dict
+    is_new: bool
+
+    def make_folder(self):
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if self.is_new:
+            write_json(self.folder / RUN, self.config)
+
+
+def begin(options):
+    """`Start` of the run that `options` ask for; says what it reads. Raises UserError where the run cannot be, or where
+    the one to continue began with something else."""
+    folder, saved = open_folder(options.run)
+    if saved:
+        options = command_line.check(command_line.resumed(options.namespace(), saved["flags"]))
+        options = options.changed(model=saved["model"]["name"])
+    check_device(options.model, "the run to resume used --use_gpu, but" if saved else "--use_gpu:")
+    check_outputs(options.run.outputs)
+    if options.run.tensorboard:
+        tensorboard_writer()
+
+    found = find_model(options.model)
+    print(f"model: {found.name}, {found.source}")
+    tokenizer, max_length = fit(options, found)
+    options = options.changed(max_length=max_length)
+    data, notes = read_data(options, tokenizer)
+    print("\n".join(notes))
+    config = describe_run(command_line.to_saved(options), options.model, found, data, notes)
+    if saved:
+        check_unchanged(folder, saved, config)
+    return Start(options, folder, found, data, config, is_new=saved is None)
+
+
+def flags_of(options):
+    """`Options` of a parsed command line, which may be one that continues a run or a grid: then those of its record.
+    Raises UserError."""
+    if not options.resume:
+        return command_line.check(options)
+    folder = command_line.folder_of(options)
+    wants_grid = isinstance(options.lr, list) and options.label_scheme != PLAIN
+    for record in (GRID,) if wants_grid else (GRID, RUN):
+        if (folder / record).is_file():
+            return command_line.check(command_line.resumed(options, saved_record(folder / record)["flags"]))
+    if isinstance(options.resume, str):
+        record, what = (GRID, "grid") if wants_grid else (RUN, "run")
+        raise UserError(f"--resume {folder}: no {record} there, so no {what} to continue")
+    return command_line.check(options)
+
+
+def find_model(flags):
+    """The checkpoint to begin with: that of --init's run, or of --model."""
+    if not flags.init:
+        return hub.resolve(flags.model)
+    folder = Path(flags.init)
+    if not (folder / "bert" / "config.json").is_file() or not (folder / "model.safetensors").is_file():
+        raise UserError(f"--init {folder}: no finished run is there (bert/ and model.safetensors)")
+    return hub.Found(folder / "bert", str(folder / "bert"), f"the best epoch of {folder}")
+
+
+def fit(options, found):
+    """As data.fit_to_checkpoint, with what it needs of the flags."""
+    pairs = any(task.is_pair for task in tasks_of(options.scored).values())
+    return fit_to_checkpoint(found, options.model.max_length, "max_length" in options.given, pairs)
+
+
+def check_device(model, what):
+    if model.use_gpu and not torch.cuda.is_available():
+        raise UserError(f"{what} this machine has no CUDA device that torch can use")
+
+
+def check_outputs(outputs):
+    """Refuse, before training, a prediction file that could not be written after it. outputs: {flag: path}."""
+    for flag, path in outputs.items():
+        folder = Path(path).absolute().parent
+        while not folder.exists():
+            folder = folder.parent
+        if not folder.is_dir() or not os.access(folder, os.W_OK) or Path(path).is_dir():
+            raise UserError(f"--{flag} {path}: cannot be written there; choose another file")
+
+
+def tensorboard_writer():
+    """The type of TensorBoard's writers. Raises UserError where it is not installed."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise UserError("--tensorboard needs the package tensorboard: pip install tensorboard") from None
+    return SummaryWriter
+
+
+# ----------------------------------------------------------------------------------------------------- its record
+
+
+def open_folder(run):
+    """(folder, saved config or None): a new folder for a new run, or the one of the run to resume."""
+    folder, config = run.folder, run.folder / RUN
+    if run.resume and config.is_file():
+        saved = saved_record(config)
+        remove_unfinished(folder)
+        return folder, saved
+    if isinstance(run.resume, str):
+        raise UserError(f"--resume {folder}: no {RUN} there, so no run to continue")
+    if folder.is_file() or (folder.is_dir() and any(path.suffix != UNFINISHED for path in folder.iterdir())):
+        raise UserError(f"{folder} exists: choose another --run_dir, or continue that run with --resume")
+    return folder, None
+
+
+def saved_record(path):
+    """config.json of a run, or grid.json of a grid."""
+    is_grid = path.name == GRID
+    try:
+        saved = json.loads(path.read_text(encoding="utf-8"))
+        of_its_kind = isinstance(saved["flags"]["lr"], list) if is_grid else "data" in saved
+        if of_its_kind and "flags" in saved and {"name", "sha256"} <= saved["model"].keys():
+            return saved
+    except (ValueError, KeyError, TypeError, AttributeError):
+        pass
+    what = "record of a grid" if is_grid else "config of a run"
+    raise UserError(f"{path}: not the {what}, so none to continue; start a new one")
+
+
+def describe_run(flags, model, found, data, notes):
+    """What config.json records: flags as saved, versions, machine, and exactly which model and data. model: where it
+    runs (the group of flags)."""
+    return {
+        "flags": flags,
+        "model": describe_model(found),
+        "data": {
+            name: {
+                split: {
+                    "file": str(part.examples.path),
+                    **({"labels_file": str(path)} if (path := part.examples.labels_path) else {}),
+                    "rows": len(part.examples),
+                    "sha": fingerprint(part.examples),
+                }
+                for split, part in splits.items()
+            }
+            for name, splits in data.items()
+        },
+        "data_notes": notes,  # where the data are from and why, rows skipped, texts cut
+        "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
+        "machine": {
+            "device": torch.cuda.get_device_name() if model.use_gpu else platform.processor() or platform.machine(),
+            "threads": torch.get_num_threads(),
+        },
+    }
+
+
+def describe_model(found):
+    """Which checkpoint it is, wherever it lies."""
+    return {"name": found.name, "source": found.source, "sha256": sha256(found.weights)}
+
+
+def check_unchanged(folder, saved, now):
+    """UserError where the model or the data of a run to continue is not what it began with, wherever it lies."""
+    began_with = None
+    if saved["model"]["sha256"] != now["model"]["sha256"]:
+        began_with = f"the weights of {now['model']['name']} are"
+    elif changed := _changed_data(saved["data"], now["data"]):
+        began_with = f"{changed} is"
+    if began_with:
+        raise UserError(f"{folder}: {began_with} not what this run began with; start a new run")
+
+
+def _changed_data(before, now):
+    """The first file whose content differs between two records of data; None when all are equal."""
+    for name, splits in now.items():
+        for split, part in splits.items():
+            if before.get(name, {}).get(split, {}).get("sha") != part["sha"]:
+                return f"{part['file']} ({name} {split})"
+    return None

@@ -1,0 +1,87 @@
+"""The exam after each epoch: dev scores, which epoch is the best so far, and when to stop early."""
+
+import math
+
+from tqdm import tqdm
+
+import evaluation
+from minbert.methods.objective import UDA_KEPT
+from minbert.training import results
+from minbert.training.checkpoint import save_weights
+from minbert.training.loss_record import label
+
+
+class DevExam:
+    """Scores a model on the dev sets of `data` and keeps its best epoch (see loop.Loop's `exam`).
+
+    trained: the tasks [Task] whose mean decides which epoch is the best. files: results.PredictionFiles. patience:
+    epochs without a gain after which to stop, or None. frozen: FrozenEmbeddings, or None. writer: TensorBoard's, or
+    None. A mean teacher is examined too, and keeps a best epoch of its own, in teacher.safetensors.
+    """
+
+    def __init__(self, data, trained, files, patience=None, frozen=None, writer=None):
+        self.data, self.trained, self.files = data, trained, files
+        self.patience, self.frozen, self.writer = patience, frozen, writer
+        self.best = None  # {task: Predictions} of the best epoch, if this process has seen it
+        self._predictions = None  # of the epoch that is being examined
+
+    def predict(self, model, split):
+        """{task: Predictions} of every task that has the split."""
+        if not self.frozen:
+            return results.predict_all(model, self.data, split)
+        return {
+            name: evaluation.read_out(model, name, self.frozen.of(name, split))
+            for name in model.tasks
+            if split in self.data[name]
+        }
+
+    def score(self, loop):
+        """The means of the loss's terms and shares over the epoch, and the dev scores."""
+        terms, shares = loop.record.means(list(loop.plan.batches))
+        self._predictions, dev = self._dev(loop.model)
+        if not math.isfinite(dev["selection_score"]):
+            loop.diverged(f"the dev score is {dev['selection_score']}")
+        teacher = {"teacher": self._dev(loop.teacher.model)[1]} if loop.teacher else {}
+        return {"loss": terms, **({"kept": shares} if shares else {}), **dev, **teacher}
+
+    def _dev(self, model):
+        """(predictions, the scores of every task and what becomes of them)"""
+        predictions = self.predict(model, "dev")
+        scores = results.scores_of(model.tasks, self.data, "dev", predictions)
+        score = evaluation.selection_score(self.trained, scores)
+        return predictions, {"dev": scores, **evaluation.averages(scores), "selection_score": score}
+
+    def keep(self, loop, record):
+        """The weights and predictions of the best epoch, and the count of epochs since."""
+        progress, score = loop.progress, record["selection_score"]
+        if loop.teacher:
+            before, teacher = progress.best_teacher, record["teacher"]
+            if before is None or teacher["selection_score"] > before["selection_score"]:
+                progress.best_teacher = {"best_epoch": progress.epoch, **teacher}
+                save_weights(loop.teacher.model, loop.folder / "teacher.safetensors")
+        if progress.best is None or score > progress.best:
+            progress.best, progress.best_epoch, progress.epochs_without_gain = score, progress.epoch, 0
+            self.best = self._predictions
+            save_weights(loop.model, loop.folder / "model.safetensors")
+            self.files.write(self.data, "dev", self.best)
+        else:
+            progress.epochs_without_gain += 1
+            progress.stopped_early = progress.epochs_without_gain == self.patience
+
+    def say(self, loop, record):
+        progress, tasks = loop.progress, loop.model.tasks
+        loss = ", ".join(f"{name} {value:.3f}" for name, value in {**record["loss"], **record.get("kept", {})}.items())
+        dev = {name: scores[tasks[name].metric] for name, scores in record["dev"].items()}
+        told = ", ".join(f"{name} {value:.3f}" for name, value in dev.items())
+        best = " (best so far)" if progress.best_epoch == progress.epoch else ""
+        stop = f"; no gain for {self.patience} epochs, stopping" if progress.stopped_early else ""
+        tqdm.write(f"epoch {record['epoch']}: loss {loss}; dev {told}{best}{stop}")
+        for name in (label(task, UDA_KEPT) for task in tasks):
+            if record.get("kept", {}).get(name) == 0:
+                tqdm.write(f"warning: {name}: 0 in the whole epoch, so UDA did nothing; lower --uda_threshold")
+        if self.writer:
+            scalars = {f"loss/{name}": value for name, value in record["loss"].items()}
+            scalars |= {f"dev/{name}": value for name, value in dev.items()}
+            for name, value in {**scalars, "dev/selection_score": record["selection_score"]}.items():
+                self.writer.add_scalar(name, value, record["update"])
+            self.writer.flush()
