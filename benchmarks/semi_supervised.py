@@ -87,7 +87,7 @@ def parse():
 def text_files(args, folder):
     """{"texts": task=FILE,..., "copies": task=FILE,...} of the training texts, written unless they are there."""
     import datasets
-    from augmentation import augment
+    from minbert.augment.copies import augment
     from minbert.text.rows import Rows
 
     data, _ = datasets.data_folder(args.data_dir)

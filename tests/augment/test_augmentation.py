@@ -16,9 +16,12 @@ import pytest
 import scipy.stats
 
 import augmentation
-from augmentation import Eda, TfIdf, augment, generator, main
+from augmentation import main
+from minbert.augment import copies
+from minbert.augment.copies import augment
+from minbert.augment.word_changes import Eda, TfIdf
 from minbert.files import UserError
-from minbert.text.rows import Rows, read_augmented, read_rows
+from minbert.text.rows import Rows, generator, read_augmented, read_rows
 
 WITHOUT_MODEL = ("tfidf", "eda")  # mlm is in test_word_filling.py
 SCRIPT = augmentation.__file__
@@ -240,7 +243,7 @@ def test_a_stopped_command_goes_on_to_the_same_bytes(tmp_path, monkeypatch, cut)
         return generator(seed, id)
 
     with monkeypatch.context() as patch:
-        patch.setattr(augmentation, "generator", stop)
+        patch.setattr(copies, "generator", stop)
         with pytest.raises(Stop):
             augment(rows, tmp_path / "out.tsv", "tfidf")
     (partial,) = tmp_path.glob("out.tsv.*.partial")
@@ -260,7 +263,7 @@ def test_rows_made_otherwise_are_not_gone_on_from(tmp_path, monkeypatch):
         return generator(seed, id)
 
     with monkeypatch.context() as patch:
-        patch.setattr(augmentation, "generator", stop)
+        patch.setattr(copies, "generator", stop)
         for settings in (
             {"method": "tfidf"},
             {"method": "eda", "seed": 1},
