@@ -155,10 +155,11 @@ def read(task, path, split):
     path = Path(path)
     labelled = not split.startswith("test")
     if task.format == "jsonl":
-        rows = _json_rows(path, [task.id, *task.text, task.label])
+        header_line, header = 1, [task.id, *task.text, task.label]
+        rows = json_rows(path, header)
     else:
-        rows = _rows(path, _text_of(path), task.format)
-    header_line, _, header = next(rows)
+        rows = _delimited_rows(path, task.format)
+        header_line, _, header = next(rows)
     header = [name.strip() for name in header]
     needed = [*task.text, task.label] if labelled else [*task.text]
     if missing := [name for name in needed if name not in header]:
@@ -212,11 +213,11 @@ def _text_of(path):
     return text
 
 
-def _rows(path, text, format):
+def _delimited_rows(path, format):
     """(first line, last line, cells) of each row that is not blank, the header's included; lines count from 1."""
     csv.field_size_limit(2**31 - 1)  # a cell may be long (default: 131,072 characters); the tokenizer cuts it
     quoting = csv.QUOTE_MINIMAL if format == "csv" else csv.QUOTE_NONE
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter="\t", quoting=quoting)
+    reader = csv.reader(io.StringIO(_text_of(path), newline=""), delimiter="\t", quoting=quoting)
     line = 1
     try:
         for row in reader:
@@ -227,21 +228,24 @@ def _rows(path, text, format):
         raise UserError(f"{path}, line {line}: {error}; expected tab-separated text") from None
 
 
-def _json_rows(path, names):
-    """As `_rows`, of a file with a JSON object a line, compressed if its name ends in .gz: a header of `names`, then
-    the values of each line. The line breaks of IMDB's HTML become spaces."""
-    yield 1, 1, names
-    line = 1
+def json_rows(path, names, required=False):
+    """(line, line, cells) of each line of a file of JSON objects, compressed if its name ends in .gz. The cells are the
+    values of `names` as text, "" where there is none; the line breaks of IMDB's HTML become spaces.
+
+    Raises UserError, naming the last line read, for a file that is missing or damaged, a line that is no JSON object,
+    and where all names are `required` for one that lacks some.
+    """
+    line = 0
     try:
         with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as f:
-            for content in f:
+            for line, content in enumerate(f, start=1):
                 row = json.loads(content)
-                cells = ("" if (value := row.get(name)) is None else str(value) for name in names)
-                yield line, line, [cell.replace("<br />", " ") for cell in cells]
-                line += 1
+                values = [row[name] if required else row.get(name) for name in names]
+                yield line, line, ["" if value is None else str(value).replace("<br />", " ") for value in values]
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
-    except (OSError, EOFError, zlib.error, ValueError, AttributeError) as error:  # ValueError: not JSON
+    except (OSError, EOFError, zlib.error, ValueError, AttributeError, KeyError, TypeError) as error:
+        # ValueError: not JSON; AttributeError, TypeError: JSON, but no object
         expected = f'lines like {{"{names[0]}": "a1", "{names[1]}": "..."}}'
         raise UserError(f"{path}, line {line}: {short(str(error))}; expected {expected}") from None
 

@@ -340,6 +340,7 @@ def test_json_lines(tmp_path):
         {"id": "0_0", "text": "One\tfilm<br />two\nlines"},
         {"id": 1, "text": "x", "label": "pos"},
         {"id": "2", "text": " "},
+        {"id": "3", "text": None},
         {"id": 1, "text": "again"},
     ]
     content = "".join(json.dumps(line) + "\n" for line in lines).encode()
@@ -348,7 +349,7 @@ def test_json_lines(tmp_path):
     for name in ("a.jsonl", "a.jsonl.gz"):
         rows = read_rows(tmp_path / name)
         assert rows.texts == {"0_0": ("One film two lines",), "1": ("x",)}
-        assert rows.skipped == ["line 3: no value in 'text'", "the id '1' once more"]
+        assert rows.skipped == [*(f"line {n}: no value in 'text'" for n in (3, 4)), "the id '1' once more"]
 
 
 @pytest.mark.parametrize("name", ["sst", "quora", "sts"])
@@ -371,6 +372,7 @@ def test_read_augmented_skips_and_counts_empty_texts(tmp_path):
 
 MISTAKES = {
     "no file": (["--in", "none.tsv"], "none.tsv: No such file"),
+    "no file of JSON lines": (["--in", "none.jsonl"], "none.jsonl: no such file"),
     "a folder": (["--in", "."], ": Is a directory"),
     "no column": (["--in", "columns.tsv"], "expected a header with sentence, or sentence1 and sentence2"),
     "empty": (["--in", "empty.tsv"], "expected a header"),
@@ -378,6 +380,7 @@ MISTAKES = {
     "not UTF-8": (["--in", "latin.tsv"], "line 2: bytes that are not UTF-8"),
     "no JSON": (["--in", "bad.jsonl"], "bad.jsonl, line 2: "),
     "no text in the JSON": (["--in", "textless.jsonl"], "textless.jsonl, line 1: \"'text'\"; expected lines like"),
+    "a list in the JSON": (["--in", "list.jsonl"], "list.jsonl, line 1: "),
     "no gzip": (["--in", "bad.jsonl.gz"], "bad.jsonl.gz, line 0: "),
     "no lines": (["--in", "empty.jsonl"], "empty.jsonl, line 0: 'no text in it'"),
     "no such method": (["--method", "magic"], "--method: invalid choice: 'magic'"),
@@ -402,6 +405,7 @@ def test_a_mistake_is_one_line(mistake, source, monkeypatch, capsys):
     Path("latin.tsv").write_bytes(b"id\tsentence\na\tcaf\xe9\n")
     Path("bad.jsonl").write_text('{"id": "a", "text": "b"}\nnonsense\n')
     Path("textless.jsonl").write_text('{"id": "a"}\n')
+    Path("list.jsonl").write_text('["id", "text"]\n')
     Path("bad.jsonl.gz").write_text("nonsense")
     Path("empty.jsonl").write_text("")
     before = sorted(Path().iterdir())
