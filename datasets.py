@@ -12,6 +12,7 @@ import hashlib
 import importlib
 import io
 import json
+import os
 import zlib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -107,8 +108,16 @@ _TASKS = [
 TASKS = {task.name: task for task in _TASKS}
 
 
+def real_folders(name):
+    """Where real sets of this name may lie, in the order of looking: below the folder that the environment variable
+    MINBERT_DATA names, where it is set, and in data/ beside the code."""
+    homes = (os.environ.get("MINBERT_DATA"), HERE / "data")
+    return [Path(home) / name for home in homes if home]
+
+
 def data_folder(explicit=None, real="cs224n", sample="sample"):
-    """(folder, a sentence that says why): the one asked for, else data/`real` beside the code, else the sample.
+    """(folder, a sentence that says why): the one asked for, else the first of real_folders(`real`) that is there, else
+    the sample.
 
     Raises UserError where the folder asked for does not exist, or none is there and there is no sample.
     """
@@ -116,12 +125,15 @@ def data_folder(explicit=None, real="cs224n", sample="sample"):
         if not Path(explicit).is_dir():
             raise UserError(f"{explicit}: no such folder of data; give one, or fetch one with data/download.py")
         return Path(explicit), f"data from {explicit}, as asked for"
-    folder = HERE / "data" / real
-    if folder.is_dir():
-        return folder, f"data from {folder}: the real sets are here"
+    folders = real_folders(real)
+    for folder in folders:
+        if folder.is_dir():
+            where = "here" if folder.parent == HERE / "data" else "where MINBERT_DATA says"
+            return folder, f"data from {folder}: the real sets are {where}"
+    absent = f"there is no {' and no '.join(map(str, folders))}"
     if sample is None:
-        raise UserError(f"there is no {folder}, and no sample of it: say where its files are with --{real}_dir")
-    return HERE / "data" / sample, f"data from the project's own small sample: there is no {folder}"
+        raise UserError(f"{absent}, and no sample of it: say where its files are with --{real}_dir")
+    return HERE / "data" / sample, f"data from the project's own small sample: {absent}"
 
 
 # -------------------------------------------------------------------------------------------------------- readers

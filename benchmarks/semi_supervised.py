@@ -1,6 +1,6 @@
 """What learning from unlabelled text costs: a training step with each method against the supervised one.
 
-    python benchmarks/semi_supervised.py --data_dir ../shared/data/cs224n
+    python benchmarks/semi_supervised.py
 
 Every step is a run's own (training.Trainer): SST, Quora and STS (26 classes) at once, fused pairs. All methods take the
 same labelled batches in the same process, in turns; reported are medians. Unlabelled are the training texts themselves

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.stats
+from real_data import needs, real
 
 import augmentation
 from augmentation import main
@@ -25,7 +26,6 @@ from minbert.text.rows import Rows, generator, read_augmented, read_rows
 
 WITHOUT_MODEL = ("tfidf", "eda")  # mlm is in test_word_filling.py
 SCRIPT = augmentation.__file__
-UNLABELLED = Path(SCRIPT).parents[1] / "shared" / "data" / "unlabelled"
 
 
 def some_texts(count=400, seed=0):
@@ -352,11 +352,10 @@ def test_json_lines(tmp_path):
         assert rows.skipped == [*(f"line {n}: no value in 'text'" for n in (3, 4)), "the id '1' once more"]
 
 
+@needs("unlabelled")
 @pytest.mark.parametrize("name", ["sst", "quora", "sts"])
 def test_unlabelled_files(name):
-    path = UNLABELLED / f"{name}.tsv"
-    if not path.exists():
-        pytest.skip("needs the unlabelled text beside the project")
+    path = real("unlabelled", f"{name}.tsv")
     rows = read_rows(path)
     assert len(rows.texts) == len(path.read_bytes().splitlines()) - 1
     assert not rows.skipped
