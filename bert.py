@@ -6,7 +6,7 @@ layers are those of Vaswani et al. 2017, "Attention Is All You Need" (NeurIPS), 
 Shapes, here and in every comment below:
     B sequences    T tokens in the longest    N real (non-pad) tokens of all sequences together
     H hidden size    A attention heads    D = H / A size of a head    V vocabulary
-    b sequences of a block, t the longest of them (see packing.py)
+    b sequences of a block, n their tokens, t the longest of them (see packing.py)
 
 The model takes the familiar padded [B, T] ids and mask, but works on the N real tokens alone: pads are dropped before
 the first layer and come back, as zeros, after the last.
@@ -20,7 +20,7 @@ from torch import nn
 
 from base_bert import BertPreTrainedModel
 from minbert.layers.dropout import Dropout
-from minbert.layers.packing import PackedTokens, Packing
+from minbert.layers.packing import from_padded, to_padded
 
 
 class BertSelfAttention(nn.Module):
@@ -59,11 +59,11 @@ class BertSelfAttention(nn.Module):
         qkv = torch.cat([self.query(x), self.key(x), self.value(x)], dim=-1)  # [N, 3H]
         mixed = []
         for block in packing.blocks:
-            grid = block.pad(qkv).view(block.b, block.t, 3, self.num_heads, -1)  # [b, t, 3, A, D]
+            grid = block.pad(qkv).view(block.b, block.t, 3, self.num_heads, -1)  # [b, t, 3H] -> [b, t, 3, A, D]
             q, k, v = grid.permute(2, 0, 3, 1, 4)  # three of [b, A, t, D]
             heads = self.attention(q, k, v, block.is_pad)  # [b, A, t, D]
-            mixed.append(block.unpad(heads.transpose(1, 2)))  # [n, H]: the heads side by side again
-        return torch.cat(mixed)
+            mixed.append(block.unpad(heads.transpose(1, 2)))  # [b, t, A, D] -> [n, H]: the heads side by side again
+        return torch.cat(mixed)  # [N, H]
 
 
 class BertLayer(nn.Module):
@@ -119,20 +119,14 @@ class BertModel(BertPreTrainedModel):
         column. Returns {"last_hidden_state": [B, T, H] with zeros at pads, "pooler_output": [B, H]}.
         ValueError when a row holds no token, or T is longer than the model has positions for.
         """
-        (B, T), device = input_ids.shape, input_ids.device
+        B, T = input_ids.shape
         limit = self.config.max_position_embeddings
         if limit < T:
             raise ValueError(f"a sequence of {T} tokens is too long: this model has {limit} positions")
-        is_token = torch.ones_like(input_ids).bool() if attention_mask is None else attention_mask.bool()
-        packing = Packing(is_token.sum(dim=1).cpu().numpy(), device)
-        rows = torch.from_numpy(packing.order).to(device)  # [B] the rows, shortest first, as they are packed
-        sorted_row, column = is_token[rows].nonzero(as_tuple=True)  # [N] each
-        cell = rows[sorted_row] * T + column  # [N] where each packed token stands in the padded batch
-        types = torch.zeros_like(input_ids) if token_type_ids is None else token_type_ids
-
-        hidden = self.encode_packed(PackedTokens(input_ids.flatten()[cell], column, types.flatten()[cell], packing))
-        padded = hidden.new_zeros(B * T, hidden.shape[-1]).index_copy(0, cell, hidden)
-        return {"last_hidden_state": padded.view(B, T, -1), "pooler_output": self.pool(hidden[packing.first])}
+        tokens, cells = from_padded(input_ids, attention_mask, token_type_ids)  # N of the B * T cells hold a token
+        hidden = self.encode_packed(tokens)  # [N, H]
+        pooled = self.pool(hidden[tokens.packing.first])  # [B, H]
+        return {"last_hidden_state": to_padded(hidden, cells, B, T), "pooler_output": pooled}
 
     def encode_packed(self, tokens):
         """The trunk on packed tokens: `packing.PackedTokens` -> hidden states [N, H] in packed order."""

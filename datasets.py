@@ -12,6 +12,7 @@ import hashlib
 import importlib
 import io
 import json
+import os
 import zlib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -122,8 +123,16 @@ TASKS = {task.name: task for task in _TASKS}
 GLUE_TASKS = tuple(task.name for task in _TASKS if task.submission)  # also those of the pseudo-label paper
 
 
+def real_folders(name):
+    """Where real sets of this name may lie, in the order of looking: below the folder that the environment variable
+    MINBERT_DATA names, where it is set, and in data/ beside the code."""
+    homes = (os.environ.get("MINBERT_DATA"), HERE / "data")
+    return [Path(home) / name for home in homes if home]
+
+
 def data_folder(explicit=None, real="cs224n", sample="sample"):
-    """(folder, a sentence that says why): the one asked for, else data/`real` beside the code, else the sample.
+    """(folder, a sentence that says why): the one asked for, else the first of real_folders(`real`) that is there, else
+    the sample.
 
     Raises UserError where the folder asked for does not exist, or none is there and there is no sample.
     """
@@ -131,12 +140,15 @@ def data_folder(explicit=None, real="cs224n", sample="sample"):
         if not Path(explicit).is_dir():
             raise UserError(f"{explicit}: no such folder of data; give one, or fetch one with data/download.py")
         return Path(explicit), f"data from {explicit}, as asked for"
-    folder = HERE / "data" / real
-    if folder.is_dir():
-        return folder, f"data from {folder}: the real sets are here"
+    folders = real_folders(real)
+    for folder in folders:
+        if folder.is_dir():
+            where = "here" if folder.parent == HERE / "data" else "where MINBERT_DATA says"
+            return folder, f"data from {folder}: the real sets are {where}"
+    absent = f"there is no {' and no '.join(map(str, folders))}"
     if sample is None:
-        raise UserError(f"there is no {folder}, and no sample of it: say where its files are with --{real}_dir")
-    return HERE / "data" / sample, f"data from the project's own small sample: there is no {folder}"
+        raise UserError(f"{absent}, and no sample of it: say where its files are with --{real}_dir")
+    return HERE / "data" / sample, f"data from the project's own small sample: {absent}"
 
 
 # -------------------------------------------------------------------------------------------------------- readers
@@ -179,10 +191,11 @@ def read(task, path, split):
     path = Path(path)
     labelled = not split.startswith("test")
     if task.format == "jsonl":
-        rows = _json_rows(path, [task.id, *task.text, task.label])
+        header_line, header = 1, [task.id, *task.text, task.label]
+        rows = json_rows(path, header)
     else:
-        rows = _rows(path, _text_of(path), task.format)
-    header_line, _, header = next(rows)
+        rows = _delimited_rows(path, task.format)
+        header_line, _, header = next(rows)
     header = [name.strip() for name in header]
     needed = [*task.text, task.label] if labelled else [*task.text]
     if missing := [name for name in needed if name not in header]:
@@ -236,11 +249,11 @@ def _text_of(path):
     return text
 
 
-def _rows(path, text, format):
+def _delimited_rows(path, format):
     """(first line, last line, cells) of each row that is not blank, the header's included; lines count from 1."""
     csv.field_size_limit(2**31 - 1)  # a cell may be long (default: 131,072 characters); the tokenizer cuts it
     quoting = csv.QUOTE_MINIMAL if format == "csv" else csv.QUOTE_NONE
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter="\t", quoting=quoting)
+    reader = csv.reader(io.StringIO(_text_of(path), newline=""), delimiter="\t", quoting=quoting)
     line = 1
     try:
         for row in reader:
@@ -251,21 +264,24 @@ def _rows(path, text, format):
         raise UserError(f"{path}, line {line}: {error}; expected tab-separated text") from None
 
 
-def _json_rows(path, names):
-    """As `_rows`, of a file with a JSON object a line, compressed if its name ends in .gz: a header of `names`, then
-    the values of each line. The line breaks of IMDB's HTML become spaces."""
-    yield 1, 1, names
-    line = 1
+def json_rows(path, names, required=False):
+    """(line, line, cells) of each line of a file of JSON objects, compressed if its name ends in .gz. The cells are the
+    values of `names` as text, "" where there is none; the line breaks of IMDB's HTML become spaces.
+
+    Raises UserError, naming the last line read, for a file that is missing or damaged, a line that is no JSON object,
+    and where all names are `required` for one that lacks some.
+    """
+    line = 0
     try:
         with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as f:
-            for content in f:
+            for line, content in enumerate(f, start=1):
                 row = json.loads(content)
-                cells = ("" if (value := row.get(name)) is None else str(value) for name in names)
-                yield line, line, [cell.replace("<br />", " ") for cell in cells]
-                line += 1
+                values = [row[name] if required else row.get(name) for name in names]
+                yield line, line, ["" if value is None else str(value).replace("<br />", " ") for value in values]
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
-    except (OSError, EOFError, zlib.error, ValueError, AttributeError) as error:  # ValueError: not JSON
+    except (OSError, EOFError, zlib.error, ValueError, AttributeError, KeyError, TypeError) as error:
+        # ValueError: not JSON; AttributeError, TypeError: JSON, but no object
         expected = f'lines like {{"{names[0]}": "a1", "{names[1]}": "..."}}'
         raise UserError(f"{path}, line {line}: {short(str(error))}; expected {expected}") from None
 

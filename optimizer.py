@@ -5,21 +5,17 @@ section 2; Loshchilov and Hutter, "Decoupled Weight Decay Regularization" (2019)
 
 Read `update_` first: it is the whole method, for one tensor. `AdamW.step` only walks over the parameters.
 An update does little arithmetic on much memory, so its cost is how often it passes over that memory: `update_` makes
-few passes and works in place; `compiled_updates_` (`AdamW(..., compiled=True)`) lets torch.compile make one of them.
+few passes and works in place. With `AdamW(..., compiled=True)` torch.compile makes one of them, in compiled_adamw.py.
 """
 
-import functools
-import itertools
 import math
 import re
 
 import torch
 
-from minbert.files import UserError
+from minbert.layers import compiled_adamw
 
 CHUNK = 1 << 20  # floats; parameter, gradient, both moments and a scratch of 4 MB each stay in the processor's cache
-SMALL = 4096  # floats; biases and LayerNorms cost less plain than the threads a compiled loop wakes for them
-BATCH = 20  # tensors a compiled call updates: calling costs more than updating a bias, compiling grows with it
 
 
 def update_(parameter, gradient, m, v, step_size, decay, beta1, beta2, eps):
@@ -39,21 +35,6 @@ def update_(parameter, gradient, m, v, step_size, decay, beta1, beta2, eps):
     if decay:
         # Not p.mul_(1 - decay): near 1 a float32 has steps of 6e-8, and the usual decays are about 1e-7.
         parameter.add_(parameter, alpha=-decay)
-
-
-def compiled_updates_(tensors, step_size, decay, beta1, beta2, eps):
-    """`update_` on a list of (parameter, gradient, m, v), written as the equations are: the compiler makes one pass.
-    `step_size` and `decay` are tensors of shape []; as plain numbers they would be compiled in, again at every step."""
-    for parameter, gradient, m, v in tensors:
-        m.copy_(beta1 * m + (1 - beta1) * gradient)
-        v.copy_(beta2 * v + (1 - beta2) * gradient * gradient)
-        stepped = parameter - step_size * m / (v.sqrt() + eps)
-        parameter.copy_(stepped - decay * stepped)
-
-
-@functools.cache
-def _compiled_updates():
-    return torch.compile(compiled_updates_)  # one for all optimizers, made when first wanted
 
 
 def step_size_and_decay(step, lr, betas, weight_decay, correct_bias):
@@ -96,7 +77,7 @@ class AdamW(torch.optim.Optimizer):
         self.compiled = compiled
         super().__init__(params, defaults)
         if compiled:
-            self._compile()
+            compiled_adamw.compile_now(self.param_groups)
 
     def add_param_group(self, param_group):
         """As torch's, which calls it for every group it is built with; checks the group's values besides."""
@@ -114,13 +95,12 @@ class AdamW(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        update = self._update_compiled if self.compiled else self._update_plain
         for group in self.param_groups:
             for (step, _, _), tensors in self._tensors_by_step(group).items():
                 numbers = step_size_and_decay(
                     step, group["lr"], group["betas"], group["weight_decay"], group["correct_bias"]
                 )
-                update(tensors, *numbers, *group["betas"], group["eps"])
+                self._update(tensors, *numbers, *group["betas"], group["eps"])
         return loss
 
     def _tensors_by_step(self, group):
@@ -144,54 +124,23 @@ class AdamW(torch.optim.Optimizer):
             by_step.setdefault(key, []).append(tensors)
         return by_step
 
-    @staticmethod
-    def _update_plain(tensors, *numbers):
+    def _update(self, tensors, *numbers):
+        """`update_` on a list of (parameter, gradient, m, v), the large ones compiled if so wanted."""
+        if self.compiled:
+            large = [four for four in tensors if compiled_adamw.pays(four)]
+            tensors = [four for four in tensors if not compiled_adamw.pays(four)]
+            compiled_adamw.update_(large, *numbers)
         for four in tensors:
-            if four[0].is_cpu and four[0].numel() > CHUNK and _contiguous(four):
-                for pieces in zip(*(tensor.view(-1).split(CHUNK) for tensor in four), strict=True):
-                    update_(*pieces, *numbers)
-            else:
-                update_(*four, *numbers)
-
-    @staticmethod
-    def _update_compiled(tensors, step_size, decay, beta1, beta2, eps):
-        """Compiled once for BATCH vectors of any length from 2 up: tensors go in as vectors, and scratch fills up the
-        last batch. Small and strided tensors go the plain way."""
-        vectors = []
-        for four in tensors:
-            if four[0].numel() > SMALL and _contiguous(four):
-                vectors.append([tensor.view(-1) for tensor in four])
-            else:
-                update_(*four, step_size, decay, beta1, beta2, eps)
-        if not vectors:
-            return
-        while len(vectors) % BATCH:
-            vectors.append([tensors[0][0].new_zeros(2) for _ in range(4)])
-        step_size, decay = (torch.tensor(number, dtype=torch.float64) for number in (step_size, decay))
-        for start in range(0, len(vectors), BATCH):
-            _compiled_updates()(vectors[start : start + BATCH], step_size, decay, beta1, beta2, eps)
-
-    @torch.no_grad()
-    def _compile(self):
-        """Compile now, on scratch, for each kind of tensor: a missing compiler is told before the training starts."""
-        numbers = [torch.ones((), dtype=torch.float64) for _ in range(2)]
-        for group in self.param_groups:
-            for dtype, device in dict.fromkeys((p.dtype, p.device) for p in group["params"]):
-                scratch = torch.zeros(BATCH, 4, 1 << 17, dtype=dtype, device=device)  # short ones would get one thread
-                tensors = [[tensor.clone() for tensor in four] for four in scratch]
-                for tensor in itertools.chain(*tensors):
-                    torch._dynamo.mark_dynamic(tensor, 0)
-                try:
-                    _compiled_updates()(tensors, *numbers, *group["betas"], group["eps"])
-                except RuntimeError as error:
-                    reason = str(error).strip().partition("\n")[0]
-                    raise UserError(
-                        f"torch.compile does not work here ({reason}): install a C++ compiler, or leave --compile out"
-                    ) from error
+            for pieces in _pieces(four):
+                update_(*pieces, *numbers)
 
 
-def _contiguous(tensors):
-    return all(tensor.is_contiguous() for tensor in tensors)
+def _pieces(tensors):
+    """Tensors of one shape cut alike into pieces that a CPU's cache holds; those of a GPU, strided and short ones stay
+    whole."""
+    if tensors[0].is_cpu and tensors[0].numel() > CHUNK and all(tensor.is_contiguous() for tensor in tensors):
+        return zip(*(tensor.view(-1).split(CHUNK) for tensor in tensors), strict=True)
+    return [tensors]
 
 
 def _check_values(group):

@@ -1,6 +1,6 @@
 """What does one model for four tasks cost? A pseudo-label scheme's model against the four plain models.
 
-    python benchmarks/label_schemes.py --glue_dir ../shared/data/glue
+    python benchmarks/label_schemes.py
 
 Karpov and Burtsev, "Data pseudo-labeling while adapting BERT for multitask approaches", Dialogue 2021, train one model
 so that nobody has to keep and run one for each task. Measured are

@@ -1,6 +1,6 @@
 """How fast is a masked-LM step? Ours against the same step with transformers.BertForMaskedLM and torch's fused AdamW.
 
-    python benchmarks/masked_lm.py --data_dir ../shared/data/cs224n
+    python benchmarks/masked_lm.py
 
 Both take the same batches of training sentences with the same masks (`masking.mask_tokens`), the same weights,
 head included, dropout on, clipping, thread count and process, in turns. Ours is the step of a run (pretraining.py):

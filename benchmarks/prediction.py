@@ -1,6 +1,6 @@
 """How fast are predictions? Ours against an unsorted loop over transformers, on a Quora dev set.
 
-    python benchmarks/prediction.py --data_dir ../shared/data/cs224n
+    python benchmarks/prediction.py
 
 Ours is `evaluation.predict`: sequences of similar length together, real tokens only. Theirs takes batches of 64 in the
 file's order, padded to each batch's longest, through sdpa attention. Same weights, same process, in turns; both give

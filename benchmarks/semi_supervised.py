@@ -1,6 +1,6 @@
 """What learning from unlabelled text costs: a training step with each method against the supervised one.
 
-    python benchmarks/semi_supervised.py --data_dir ../shared/data/cs224n
+    python benchmarks/semi_supervised.py
 
 Every step is a run's own (trainer.Trainer): SST, Quora and STS (26 classes) at once, fused pairs. All methods take the
 same labelled batches in the same process, in turns; reported are medians. Unlabelled are the training texts themselves
@@ -87,7 +87,7 @@ def parse():
 def text_files(args, folder):
     """{"texts": task=FILE,..., "copies": task=FILE,...} of the training texts, written unless they are there."""
     import datasets
-    from augmentation import augment
+    from minbert.augment.copies import augment
     from minbert.text.rows import Rows
 
     data, _ = datasets.data_folder(args.data_dir)

@@ -1,6 +1,6 @@
 """How fast is a training step? Ours against the same step written with transformers and torch's fused AdamW.
 
-    python benchmarks/train_step.py --data_dir ../shared/data/cs224n
+    python benchmarks/train_step.py
 
 Both take the same real batches of SST, Quora and STS (fused pairs, token types, dropout on), the same weights, thread
 count and process, in turns: ours packs the step's real tokens into one trunk pass; theirs pads each task's batch to
@@ -9,7 +9,7 @@ ratio, and the share of the machine's own matrix-multiply rate that the real tok
 6 x non-embedding parameters x real tokens / time, over the best rate of a large square product measured in this run.
 Every figure is a ratio within one run; absolute times belong to the machine.
 
-    python benchmarks/train_step.py --data_dir ../shared/data/cs224n --methods
+    python benchmarks/train_step.py --methods
 
 This prints instead what a method costs: the time of a run's own step (trainer.Trainer) with it over that of the plain
 step, fused pairs and summed losses, on the same batches, in turns. Beside it stands the time to expect if all of the

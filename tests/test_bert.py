@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 import transformers
+from real_data import needs, real
 from reference import random_batch, random_pair, random_theirs, tiny_config
 from torch import nn
 
@@ -84,10 +85,8 @@ def _with_attention(model, kind):
     return other
 
 
+@needs("cs224n")
 def test_real_weights_equal_transformers_on_real_sentences_and_pairs(device):
-    folder = Path(__file__).parents[2] / "shared" / "data" / "cs224n"
-    if not folder.is_dir():
-        pytest.skip("the real data folder ../shared is absent")
     try:
         found = hub.find_checkpoint("minilm")
     except UserError as error:
@@ -97,7 +96,7 @@ def test_real_weights_equal_transformers_on_real_sentences_and_pairs(device):
     tokenizer = Tokenizer.from_folder(found.folder)
     for name in ("sst", "quora"):
         task = TASKS[name]
-        texts = read(task, folder / task.files["dev"], "dev").texts[:64]
+        texts = read(task, real("cs224n", task.files["dev"]), "dev").texts[:64]
         sequences = tokenizer.encode(texts, 128)
         mask = torch.arange(int(sequences.lengths.max())) < torch.from_numpy(sequences.lengths)[:, None]
         ids, types = torch.zeros_like(mask, dtype=torch.long), torch.zeros_like(mask, dtype=torch.long)

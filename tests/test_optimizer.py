@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import optimizer
-from minbert.files import UserError
+from minbert.layers import compiled_adamw
 from optimizer import AdamW, learning_rate_factor, parameter_groups, set_learning_rate
 
 SHAPES = [(5, 3), (17,), (2, 3, 4), (1,), ()]
@@ -31,7 +31,7 @@ def device(request):
 
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch):
-    monkeypatch.setattr(optimizer, "SMALL", 1)  # the compiled path takes all but single numbers
+    monkeypatch.setattr(compiled_adamw, "SMALL", 1)  # the compiled path takes all but single numbers
     monkeypatch.setattr(optimizer, "CHUNK", 7)  # so that tiny tensors too are updated in pieces, the last one short
 
 
@@ -350,9 +350,6 @@ def test_a_copied_optimizer_goes_on():
     assert twin.compiled is False
 
 
-# ---------------------------------------------------------------------------------------------- compiled
-
-
 @pytest.mark.slow
 @needs_compiler
 def test_a_run_may_switch_between_plain_and_compiled():
@@ -369,29 +366,6 @@ def test_a_run_may_switch_between_plain_and_compiled():
         assert "compiled" not in state["param_groups"][0]
     known = [reference(x, pull, **HARD) for x, pull in zip(start, pulls, strict=True)]
     assert distance([p.detach().numpy() for p in parameters], known) < 1e-10
-
-
-@pytest.mark.slow
-@needs_compiler
-def test_compiled_once_whatever_the_sizes_rates_and_steps():
-    """More tensors than a batch, from 1 to 5000 numbers, a schedule, changing decay: nothing compiles again."""
-    parameters = [torch.randn(n, requires_grad=True) for n in (5000, 1, 2, 3, 40, 64, 1000, 7, 8, 9, 384)]
-    ours = AdamW([{"params": parameters[:3], "weight_decay": 0.1}, {"params": parameters[3:]}], compiled=True)
-    with torch.compiler.set_stance("fail_on_recompile"):
-        for step in range(6):
-            set_learning_rate(ours, learning_rate_factor("linear", step, 5, warmup=0.4))  # ends with rate 0
-            for parameter in parameters:
-                parameter.grad = torch.randn_like(parameter)
-            ours.step()
-
-
-def test_a_missing_compiler_is_one_line(monkeypatch):
-    def broken(*_):
-        raise RuntimeError("InvalidCxxCompiler: No working C++ compiler found\nand much more")
-
-    monkeypatch.setattr(optimizer, "_compiled_updates", lambda: broken)
-    with pytest.raises(UserError, match=r"^torch.compile does not work here .*found\): install .*--compile out$"):
-        AdamW([torch.zeros(3)], compiled=True)
 
 
 # ---------------------------------------------------------------------------------------------- schedules

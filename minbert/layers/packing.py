@@ -119,6 +119,30 @@ def pack(sequences, device="cpu"):
     )
 
 
+def from_padded(input_ids, attention_mask=None, token_type_ids=None):
+    """Pack the real tokens of a padded batch: three [B, T]; the mask is all 1 and the types all 0 where not given.
+
+    A token's position is its column, so that holes in the mask leave a gap. Returns (PackedTokens, cells [N]: where in
+    the batch, read row after row as [B * T], each packed token stands), from which `to_padded` finds the way back.
+    ValueError when a row holds no token.
+    """
+    T, device = input_ids.shape[1], input_ids.device
+    mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+    types = torch.zeros_like(input_ids) if token_type_ids is None else token_type_ids
+    is_token = mask.bool()  # [B, T]
+    packing = Packing(is_token.sum(dim=1).cpu().numpy(), device)
+    rows = to_device(packing.order, device)  # [B] the rows, shortest first, as they are packed
+    place, column = is_token[rows].nonzero(as_tuple=True)  # [N] each: the token is in rows[place], at this column
+    cells = rows[place] * T + column  # [N]
+    ids, types = input_ids.flatten()[cells], types.flatten()[cells]  # [B, T] -> [B * T] -> [N]
+    return PackedTokens(ids, column, types, packing), cells
+
+
+def to_padded(hidden, cells, B, T):
+    """[N, H] packed -> [B, T, H] with zeros at pads; `cells` [N] are those of `from_padded`."""
+    return _Pad.apply(hidden, cells, B * T).view(B, T, -1)  # [B * T, H] -> [B, T, H]
+
+
 class _Pad(torch.autograd.Function):
     """Spread rows over a larger, zero-filled grid. Its gradient just reads the rows back (autograd would not know)."""
 

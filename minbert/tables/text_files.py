@@ -55,7 +55,7 @@ def _placed(text, folders):
 
 def _copies(method, source, kept, model):
     """The file with a method's copies of the texts of `source`; `model`: of mlm."""
-    from augmentation import augment  # numpy takes a moment, which `list` does not need
+    from minbert.augment.copies import augment  # numpy takes a moment, which `list` does not need
     from minbert.text.rows import read_rows
 
     if not source.is_file():

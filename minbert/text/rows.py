@@ -4,10 +4,7 @@ augmentation.py reads and writes such files; --unlabeled, --uda and --train_on_a
 them.
 """
 
-import gzip
 import hashlib
-import json
-import zlib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,7 +30,7 @@ def read_rows(path, task=None):
     JSON lines with `id` and `text` (.jsonl, .jsonl.gz), or a table under a header with `id` and the columns `sentence`
     or `sentence1`, `sentence2`, tab separated, with double-quote quoting if its name ends in .csv.
 
-    Of rows with one id, the first counts. Raises UserError for what cannot be read, OSError where there is no file.
+    Of rows with one id, the first counts. Raises UserError or OSError for what cannot be read.
     """
     path = Path(path)
     if task is not None:
@@ -73,19 +70,13 @@ def _table(task, path):
 
 def _json_lines(path):
     found, skipped, line = [], [], 0
-    try:
-        with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as f:
-            for line, content in enumerate(f, start=1):
-                id, text = (str(json.loads(content)[name]).replace("<br />", " ") for name in ("id", "text"))
-                if text.strip():
-                    found.append((id, (text,)))
-                else:
-                    skipped.append((line, "no value in 'text'"))
-        if not found:
-            raise ValueError("no text in it")
-    except (gzip.BadGzipFile, EOFError, zlib.error, ValueError, KeyError, TypeError) as error:  # ValueError: not JSON
-        example = '{"id": "a1", "text": "..."}'
-        raise UserError(f"{path}, line {line}: {short(str(error))}; expected lines like {example}") from None
+    for line, _, (id, text) in datasets.json_rows(path, ("id", "text"), required=True):
+        if text.strip():
+            found.append((id, (text,)))
+        else:
+            skipped.append((line, "no value in 'text'"))
+    if not found:
+        raise UserError(f"{path}, line {line}: 'no text in it'; expected an id and a text in each line")
     return _first_of_each_id(found, skipped)
 
 

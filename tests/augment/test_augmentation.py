@@ -14,15 +14,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.stats
+from real_data import needs, real
 
 import augmentation
-from augmentation import Eda, TfIdf, augment, generator, main
+from augmentation import main
+from minbert.augment import copies
+from minbert.augment.copies import augment
+from minbert.augment.word_changes import Eda, TfIdf
 from minbert.files import UserError
-from minbert.text.rows import Rows, read_augmented, read_rows
+from minbert.text.rows import Rows, generator, read_augmented, read_rows
 
 WITHOUT_MODEL = ("tfidf", "eda")  # mlm is in test_word_filling.py
 SCRIPT = augmentation.__file__
-UNLABELLED = Path(SCRIPT).parents[1] / "shared" / "data" / "unlabelled"
 
 
 def some_texts(count=400, seed=0):
@@ -240,7 +243,7 @@ def test_a_stopped_command_goes_on_to_the_same_bytes(tmp_path, monkeypatch, cut)
         return generator(seed, id)
 
     with monkeypatch.context() as patch:
-        patch.setattr(augmentation, "generator", stop)
+        patch.setattr(copies, "generator", stop)
         with pytest.raises(Stop):
             augment(rows, tmp_path / "out.tsv", "tfidf")
     (partial,) = tmp_path.glob("out.tsv.*.partial")
@@ -260,7 +263,7 @@ def test_rows_made_otherwise_are_not_gone_on_from(tmp_path, monkeypatch):
         return generator(seed, id)
 
     with monkeypatch.context() as patch:
-        patch.setattr(augmentation, "generator", stop)
+        patch.setattr(copies, "generator", stop)
         for settings in (
             {"method": "tfidf"},
             {"method": "eda", "seed": 1},
@@ -337,6 +340,7 @@ def test_json_lines(tmp_path):
         {"id": "0_0", "text": "One\tfilm<br />two\nlines"},
         {"id": 1, "text": "x", "label": "pos"},
         {"id": "2", "text": " "},
+        {"id": "3", "text": None},
         {"id": 1, "text": "again"},
     ]
     content = "".join(json.dumps(line) + "\n" for line in lines).encode()
@@ -345,14 +349,13 @@ def test_json_lines(tmp_path):
     for name in ("a.jsonl", "a.jsonl.gz"):
         rows = read_rows(tmp_path / name)
         assert rows.texts == {"0_0": ("One film two lines",), "1": ("x",)}
-        assert rows.skipped == ["line 3: no value in 'text'", "the id '1' once more"]
+        assert rows.skipped == [*(f"line {n}: no value in 'text'" for n in (3, 4)), "the id '1' once more"]
 
 
+@needs("unlabelled")
 @pytest.mark.parametrize("name", ["sst", "quora", "sts"])
 def test_unlabelled_files(name):
-    path = UNLABELLED / f"{name}.tsv"
-    if not path.exists():
-        pytest.skip("needs the unlabelled text beside the project")
+    path = real("unlabelled", f"{name}.tsv")
     rows = read_rows(path)
     assert len(rows.texts) == len(path.read_bytes().splitlines()) - 1
     assert not rows.skipped
@@ -368,6 +371,7 @@ def test_read_augmented_skips_and_counts_empty_texts(tmp_path):
 
 MISTAKES = {
     "no file": (["--in", "none.tsv"], "none.tsv: No such file"),
+    "no file of JSON lines": (["--in", "none.jsonl"], "none.jsonl: no such file"),
     "a folder": (["--in", "."], ": Is a directory"),
     "no column": (["--in", "columns.tsv"], "expected a header with sentence, or sentence1 and sentence2"),
     "empty": (["--in", "empty.tsv"], "expected a header"),
@@ -375,6 +379,7 @@ MISTAKES = {
     "not UTF-8": (["--in", "latin.tsv"], "line 2: bytes that are not UTF-8"),
     "no JSON": (["--in", "bad.jsonl"], "bad.jsonl, line 2: "),
     "no text in the JSON": (["--in", "textless.jsonl"], "textless.jsonl, line 1: \"'text'\"; expected lines like"),
+    "a list in the JSON": (["--in", "list.jsonl"], "list.jsonl, line 1: "),
     "no gzip": (["--in", "bad.jsonl.gz"], "bad.jsonl.gz, line 0: "),
     "no lines": (["--in", "empty.jsonl"], "empty.jsonl, line 0: 'no text in it'"),
     "no such method": (["--method", "magic"], "--method: invalid choice: 'magic'"),
@@ -399,6 +404,7 @@ def test_a_mistake_is_one_line(mistake, source, monkeypatch, capsys):
     Path("latin.tsv").write_bytes(b"id\tsentence\na\tcaf\xe9\n")
     Path("bad.jsonl").write_text('{"id": "a", "text": "b"}\nnonsense\n')
     Path("textless.jsonl").write_text('{"id": "a"}\n')
+    Path("list.jsonl").write_text('["id", "text"]\n')
     Path("bad.jsonl.gz").write_text("nonsense")
     Path("empty.jsonl").write_text("")
     before = sorted(Path().iterdir())

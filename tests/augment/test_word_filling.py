@@ -15,6 +15,7 @@ import torch.nn.functional as F
 import transformers
 
 import augmentation
+from minbert.augment import copies
 from minbert.augment.word_filling import FillMask
 from minbert.files import UserError
 from minbert.masked_lm.masking import exam_of
@@ -188,7 +189,7 @@ def test_a_stopped_command_goes_on_to_the_same_bytes_and_never_with_another_mode
     tmp_path, head, tiny_model, monkeypatch
 ):
     rows = Rows({f"r{i}": (" ".join(tiny.WORDS[i % 40 : i % 40 + 6]), "a film") for i in range(80)}, [])
-    augmentation.augment(rows, tmp_path / "whole.tsv", "mlm", model=str(head))
+    copies.augment(rows, tmp_path / "whole.tsv", "mlm", model=str(head))
 
     class Stop(Exception):
         pass
@@ -199,17 +200,17 @@ def test_a_stopped_command_goes_on_to_the_same_bytes_and_never_with_another_mode
         return generator(seed, id)
 
     with monkeypatch.context() as patch:
-        patch.setattr(augmentation, "generator", stop)
+        patch.setattr(copies, "generator", stop)
         for model in (head, tiny.make_masked_lm(tmp_path / "other", tiny_model, seed=4)):
             with pytest.raises(Stop):
-                augmentation.augment(rows, tmp_path / "out.tsv", "mlm", model=str(model))
+                copies.augment(rows, tmp_path / "out.tsv", "mlm", model=str(model))
     partials = sorted(tmp_path.glob("out.tsv.*.partial"))
     assert len(partials) == 2
     for partial in partials:  # as if killed within a chunk
         lines = partial.read_bytes().splitlines(keepends=True)
         assert len(lines) == 1 + 64
         partial.write_bytes(b"".join(lines[:40]))
-    assert augmentation.augment(rows, tmp_path / "out.tsv", "mlm", model=str(head)) == (0, 39)
+    assert copies.augment(rows, tmp_path / "out.tsv", "mlm", model=str(head)) == (0, 39)
     assert (tmp_path / "out.tsv").read_bytes() == (tmp_path / "whole.tsv").read_bytes()
     assert len([*tmp_path.glob("out.tsv.*.partial")]) == 1
 
@@ -223,8 +224,8 @@ def test_the_command(tmp_path, head, tiny_data, capsys):
     first, last = capsys.readouterr().out.splitlines()
     assert re.fullmatch(rf"{re.escape(str(head))}: perplexity [\d.]+ on the first 74 texts", first)
     assert last.endswith("a.tsv: 37 rows; 0 (0.0%) equal to their input")
-    copies = read_augmented(tmp_path / "a.tsv").texts
-    assert len(copies) == 37
+    made = read_augmented(tmp_path / "a.tsv").texts
+    assert len(made) == 37
     assert command(tmp_path / "b.tsv", "--model", head) == 0
     assert (tmp_path / "b.tsv").read_bytes() == (tmp_path / "a.tsv").read_bytes()
     assert command(tmp_path / "c.tsv", "--model", head, "--p", "0.9") == 0

@@ -13,6 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from real_data import needs, real
 
 from data import download
 
@@ -221,12 +222,10 @@ def test_blob_id_is_git_s_whatever_the_line_ends(tmp_path):
         )  # `echo hello | git hash-object`
 
 
+@needs("cs224n")
 def test_the_course_s_files_pass():
-    folder = ROOT.parent / "shared" / "data" / "cs224n"
-    if not folder.exists():
-        pytest.skip("needs ../shared/data/cs224n")
     for wanted in download.COURSE_FILES:
-        download.check_course_file(folder / wanted.name, wanted)
+        download.check_course_file(real("cs224n", wanted.name), wanted)
 
 
 def pack(members):

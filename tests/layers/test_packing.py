@@ -6,7 +6,7 @@ import torch
 from torch.autograd import gradcheck
 
 from minbert.layers.dropout import Dropout, random_scale
-from minbert.layers.packing import BLOCK_SCORES, Packing, pack
+from minbert.layers.packing import BLOCK_SCORES, Packing, from_padded, pack, to_padded
 from minbert.text.tokenization import Sequences
 
 LENGTHS = [[1], [5, 5, 5], [3, 9, 1, 4], list(range(1, 120, 7)), [500, 2, 2, 2], [60] * 40]
@@ -64,6 +64,75 @@ def test_gradients_of_padding_and_unpadding():
 def test_an_empty_sequence_is_refused(lengths):
     with pytest.raises(ValueError, match="at least one token"):
         Packing(lengths)
+
+
+# ---------------------------------------------------------------------------------------------- padded batches
+
+
+def padded_batch(lengths, T):
+    """Ids that say where they stand (100 * row + column), their mask and their types, [B, T] each."""
+    column = torch.arange(T)
+    mask = (column < torch.tensor(lengths)[:, None]).long()
+    ids = 100 * torch.arange(len(lengths))[:, None] + column
+    return ids, mask, (column % 2).expand_as(ids)
+
+
+@pytest.mark.parametrize("lengths", [[1], [5, 5, 5], [3, 9, 1, 4], [60] * 40, [1, 70, 1]])
+def test_a_padded_batch_is_packed_and_laid_out_again(lengths):
+    B, T = len(lengths), max(lengths) + 2
+    ids, mask, types = padded_batch(lengths, T)
+    tokens, cells = from_padded(ids, mask, types)
+    for row, length in enumerate(lengths):
+        own = tokens.packing.sequence == row
+        assert tokens.ids[own].tolist() == ids[row, :length].tolist()
+        assert tokens.positions[own].tolist() == list(range(length))
+        assert tokens.types[own].tolist() == types[row, :length].tolist()
+    assert torch.equal(ids.flatten()[cells], tokens.ids)
+    again = to_padded(torch.stack([tokens.ids, -tokens.ids], dim=1), cells, B, T)  # [B, T, 2]
+    assert torch.equal(again, torch.stack([ids * mask, -ids * mask], dim=2))
+
+
+def test_a_padded_batch_and_the_same_sequences_end_to_end_are_packed_alike():
+    lengths = [4, 1, 7, 4, 2]
+    ids, mask, types = padded_batch(lengths, 7)
+    real = mask.bool()
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    expected = pack(Sequences(ids[real].numpy(), types[real].numpy(), offsets))
+    tokens, _ = from_padded(ids, mask, types)
+    for name in ("ids", "positions", "types"):
+        assert torch.equal(getattr(tokens, name), getattr(expected, name)), name
+    assert torch.equal(tokens.packing.first, expected.packing.first)
+    assert tokens.packing.order.tolist() == expected.packing.order.tolist()
+
+
+def test_a_hole_in_the_mask_leaves_a_gap_in_the_positions():
+    ids = torch.tensor([[5, 6, 7, 8], [1, 2, 3, 4]])
+    tokens, cells = from_padded(ids, torch.tensor([[1, 0, 1, 1], [0, 1, 0, 1]]))
+    assert tokens.ids.tolist() == [2, 4, 5, 7, 8]  # the shorter sequence first
+    assert tokens.positions.tolist() == [1, 3, 0, 2, 3]
+    assert cells.tolist() == [5, 7, 0, 2, 3]
+    assert to_padded(tokens.ids[:, None], cells, 2, 4)[..., 0].tolist() == [[5, 0, 7, 8], [0, 2, 0, 4]]
+
+
+def test_without_mask_and_types_all_are_tokens_of_type_0():
+    tokens, cells = from_padded(torch.tensor([[5, 6], [7, 8]]))
+    assert tokens.ids.tolist() == [5, 6, 7, 8]
+    assert tokens.types.tolist() == [0] * 4
+    assert cells.tolist() == [0, 1, 2, 3]
+
+
+def test_the_gradient_of_a_padded_output_is_read_back_from_its_cells():
+    _, cells = from_padded(*padded_batch([2, 3, 1], 4))
+    hidden = torch.randn(6, 2, dtype=torch.float64, requires_grad=True)
+    assert gradcheck(lambda x: to_padded(x, cells, 3, 4), (hidden,))
+
+
+def test_a_padded_row_without_a_token_is_refused():
+    with pytest.raises(ValueError, match="at least one token"):
+        from_padded(torch.ones(2, 3, dtype=torch.long), torch.tensor([[1, 1, 0], [0, 0, 0]]))
+
+
+# ---------------------------------------------------------------------------------------------- dropout
 
 
 @pytest.mark.parametrize("p", [0.1, 0.3, 0.5])

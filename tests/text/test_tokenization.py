@@ -6,14 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from real_data import needs, real
 
-import datasets
 from datasets import TASKS, read
 from minbert.files import UserError
 from minbert.text.tokenization import SentencePairs, Sequences, Tokenizer
 
-SHARED = Path(datasets.__file__).parent.parent / "shared" / "data"
-needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="needs the real data sets in ../shared/data")
 STS = "\tid\tsentence1\tsentence2\tsimilarity\n"
 
 
@@ -136,15 +134,16 @@ def test_megabyte_cells(tmp_path, minilm):
 
 
 @pytest.mark.parametrize("max_length", [16, 33, 128, 512])
-@needs_shared
+@needs("cs224n")
+@needs("glue")
 def test_equal_to_transformers(tokenizer, minilm, max_length):
     transformers = pytest.importorskip("transformers")
     theirs = transformers.BertTokenizerFast.from_pretrained(minilm)
     texts = []
     for name in ("sst", "cfimdb", "quora", "sts", "rte", "qqp", "mnli"):
         task = TASKS[name]
-        folder = SHARED / ("glue" if task.format == "tsv" else "cs224n")
-        texts += read(task, folder / task.files["dev"], "dev").texts[:150]
+        folder = "glue" if task.format == "tsv" else "cs224n"
+        texts += read(task, real(folder, task.files["dev"]), "dev").texts[:150]
     texts += [("¿Qué? 中文 ﬁne\u200b \u00ad [MASK] Ω", "naïve 😀"), ("!", "?" * 300), ("...",), ("[SEP]",), ("\u0301",)]
     ours = tokenizer.encode(texts, max_length)
     expected = [theirs(*text, truncation="longest_first", max_length=max_length) for text in texts]
