@@ -3,7 +3,7 @@
 To add an experiment, add a `Row`; to repeat a table at another size, add `replace(TABLE, name=..., budget={...})`.
 A row with a `base` starts from that sibling's flags and changes exactly the flags it lists (`jobs.check` proves it:
 flags that follow from one another, as --lr from --option, must be listed too). A row with an `init` starts from that
-sibling's trained weights. The first tables are here, those of the training strategies in strategy_tables.py.
+sibling's trained weights. The first tables are here, those of the training strategies in strategies.py.
 
 Sources: Yan, "BERT Multitask Learning in a Semi-Supervised Learning Setup"; Qin and Tran, "BERT's Mean Teacher and
 Multitask Fine-Tuning" (both CS224N reports).
