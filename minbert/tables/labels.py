@@ -3,7 +3,7 @@
 Karpov and Burtsev, "Data pseudo-labeling while adapting BERT for multitask approaches", Dialogue 2021: labels1 is its
 Table 1, labels2 its Table 2, labels-a its Appendix A; labels-decode and labels-cfimdb go beyond it. The twin NAME-cpu
 has the same rows on a few thousand examples. labels2 and labels-decode read other figures of labels1's runs, and the
-attempts of labels-a are the learning rates that those tried: all are run once (jobs.adopt).
+attempts of labels-a are the learning rates that those tried: all are run once (standing.adopted).
 """
 
 from dataclasses import replace

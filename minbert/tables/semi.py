@@ -13,7 +13,7 @@ Sources (CS224N reports):
 """
 
 from minbert.tables.common import DEV, NO_TEST_LABELS, TEST, UNEVEN, cpu_twin, figures, on_cpu
-from minbert.tables.rows import Row, Table
+from minbert.tables.rows import Row, Table, split_and_task
 from minbert.tables.strategies import CONCAT, EVEN, QIN, QIN_COLUMNS, YAN, YAN_COLUMNS
 
 
@@ -48,11 +48,11 @@ def few_labels(task, title, metric, counts, text, methods=("tsa", "uda", "teache
     file of fresh text."""
     unlabelled = {"unlabeled": f"{task}={text}"}
     arms = {  # what a row is called, what it changes, what its table shows besides
-        "tsa": ("linear TSA", {"tsa": "linear"}, {"TSA kept": f"kept.{task} TSA kept"}),
+        "tsa": ("linear TSA", {"tsa": "linear"}, {"TSA kept": f"last_epoch.kept.{task} TSA kept"}),
         "uda": (
             "UDA, TF-IDF word replacement",
             {**unlabelled, "uda": copies("tfidf", {task: text})},
-            {"UDA kept": f"kept.{task} UDA kept"},
+            {"UDA kept": f"last_epoch.kept.{task} UDA kept"},
         ),
         "teacher": (
             "mean teacher, symmetric KL",
@@ -121,7 +121,7 @@ CHAT = {  # augmentations by a chat model: title, figures
     "random_mask": ("random-mask completion", 0.520, 0.808, 0.827, 0.747),
 }
 CHAT_NOTE = "the copies come from a chat model; the row stays open until they lie where the run looks for them"
-UDA_KEPT = {f"{title} UDA kept": f"kept.{title.lower()} UDA kept" for title in DEV}
+UDA_KEPT = {f"{title} UDA kept": f"last_epoch.kept.{split_and_task(path)[1]} UDA kept" for title, path in DEV.items()}
 
 YAN2 = Table(
     name="yan2",

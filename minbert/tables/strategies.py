@@ -2,7 +2,7 @@
 
 A table carries its paper's name and number (yan1 is Yan's Table 1). Its twin yan1-cpu has the same rows on a few
 thousand examples, for a machine without a GPU. Where a paper does not state a setting, the row's or table's note says
-what was chosen. Rows of two tables that come to the same flags are run once (jobs.adopt).
+what was chosen. Rows of two tables that come to the same flags are run once (standing.adopted).
 
 Sources (CS224N reports):
     Yan, "BERT Multitask Learning in a Semi-Supervised Learning Setup"
