@@ -6,8 +6,8 @@
     python experiments.py compare yan1-cpu fused concat
 
 A table's rows are data (minbert/tables/: rows.py, strategies.py, labels.py, semi.py). Row x seed is one call of
-multitask_classifier.py with a run folder of its own under runs/experiments/ (sweep.py); what it came to is one small
-JSON file under results/ (store.py), and report.py shows those.
+multitask_classifier.py with a run folder of its own under runs/experiments/ (sweep.py); what it came to is one line of
+runs/results/TABLE.jsonl (store.py). The project's own results are in results/; report.py shows both.
 """
 
 import argparse
@@ -36,7 +36,7 @@ def build_parser():
 
     sub = commands.add_parser("show", help="print a table in Markdown, ours beside the paper's, and draw its PNGs")
     sub.add_argument("table", metavar="TABLE")
-    sub.add_argument("--out", type=Path, metavar="DIR", help="where the PNGs go (default: results/TABLE)")
+    sub.add_argument("--out", type=Path, metavar="DIR", help="where the PNGs go (default: runs/pictures/TABLE)")
 
     sub = commands.add_parser(
         "compare",
@@ -65,6 +65,12 @@ def add_run(sub):
     sub.add_argument("--masked_lm", metavar="DIR", help="RUN/bert of pretraining.py, for rows that start from one")
     sub.add_argument("--use_gpu", action="store_true", help="train on the CUDA device")
     sub.add_argument("--keep_weights", action="store_true", help="leave the weights in the run folders")
+    sub.add_argument(
+        "--publish",
+        action="store_true",
+        help="put the results among the project's own, results/TABLE.jsonl (otherwise they are yours: "
+        "runs/results/TABLE.jsonl, which git ignores and which counts where both have the same)",
+    )
 
 
 def list_command(arguments):
@@ -86,8 +92,10 @@ def run_command(arguments):
     rows = [find_row(table, name) for name in arguments.only] if arguments.only else table.rows
     # Every row once before any row twice: the first figures say most.
     jobs = [Job(table, row, FIRST_SEED + i, arguments.fraction) for i in range(arguments.seeds) for row in rows]
-    sweep = Sweep(extra_flags(arguments, table), arguments.keep_weights)
-    print(f"model {sweep.extra['model']}, data {sweep.extra['data_dir']}")
+    store.load_all()  # a damaged line is to be found now, not when a run is done
+    sweep = Sweep(extra_flags(arguments, table), arguments.keep_weights, arguments.publish)
+    folder = places.RESULTS if arguments.publish else places.user_results()
+    print(f"model {sweep.extra['model']}, data {sweep.extra['data_dir']}, results into {folder / table.name}.jsonl")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the run in progress saves its state
     return 1 if sweep.run_all(jobs) else 0
 

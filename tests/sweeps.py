@@ -118,8 +118,12 @@ def result_of(row, seed=11711, fraction=1.0, table="demo"):
 
 
 def forget(row, seed=11711, table="demo"):
-    """Take away the result of a row and seed, as somebody does who deletes its file."""
-    (places.RESULTS / table / row / f"seed-{seed}.json").unlink()
+    """Take away the user's results of a row and seed, as somebody does who deletes their lines."""
+    path = places.user_results() / f"{table}.jsonl"
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    left = [line for line in lines if (line["row"], line["seed"]) != (row, seed)]
+    assert len(left) < len(lines)
+    path.write_text("".join(json.dumps(line) + "\n" for line in left), encoding="utf-8")
 
 
 def shown(capsys):

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 HERE = Path(__file__).parents[2]
-RESULTS = HERE / "results"
+RESULTS = HERE / "results"  # the project's own
 RUNS = HERE / "runs"
 
 
@@ -12,6 +12,11 @@ def experiments():
     return RUNS / "experiments"
 
 
+def user_results():
+    """The folder of the user's own results."""
+    return RUNS / "results"
+
+
 def pictures(table):
     """The folder of a table's pictures."""
-    return RESULTS / table.name
+    return RUNS / "pictures" / table.name

@@ -26,10 +26,12 @@ class Sweep:
 
     extra         flag -> value besides the rows' own (which win): model, folders, use_gpu
     keep_weights  leave the weights in the run folders
+    publish       put the results among the project's own
     """
 
     extra: dict
     keep_weights: bool = False
+    publish: bool = False
 
     def run_all(self, jobs):
         """Run what is missing of the jobs; returns how many did not end well."""
@@ -61,6 +63,8 @@ class Sweep:
             if why is not None and not self.keep_weights:
                 for finished in filter(None, (job, job.start)):
                     self._drop_weights(finished)
+            if self.publish:
+                store.publish(job)
         return ran
 
     def _why_run(self, job, for_weights):

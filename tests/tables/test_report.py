@@ -7,7 +7,7 @@ from sweeps import TABLE, result_of, shown
 
 import experiments
 from minbert.hub import MINILM, SHA256
-from minbert.tables import pictures, report, store
+from minbert.tables import pictures, places, report, store
 from minbert.tables.catalogue import TABLES
 from minbert.tables.rows import Row
 
@@ -115,6 +115,16 @@ def test_pictures_are_drawn_where_asked(script, run, home, tmp_path, capsys):
     assert experiments.main(["show", "demo", "--out", str(tmp_path / "pictures")]) == 0
     for name in ("bars.png", "curves.png"):
         assert (tmp_path / "pictures" / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_show_leaves_the_working_tree_clean(script, run, home, capsys):
+    """By default the pictures go where git does not look."""
+    run("--publish")
+    before = {path: path.read_bytes() for path in (home / "results").rglob("*")}
+    shown(capsys)
+    assert {path: path.read_bytes() for path in (home / "results").rglob("*")} == before
+    assert {path.name for path in (home / "runs/pictures/demo").iterdir()} == {"bars.png", "curves.png"}
+    assert "/runs/" in (places.HERE / ".gitignore").read_text().splitlines()
 
 
 def test_the_curves_are_means_by_epoch_of_trained_tasks(script, run, monkeypatch):
