@@ -145,3 +145,13 @@ def test_a_row_is_published_with_the_one_it_starts_from(home):
         ("in_turn-heads", 11711, 1.0), ("in_turn", 11711, 1.0)
     ]  # fmt: skip
     assert result_of("sst", table=table.name) is not None
+
+
+@pytest.mark.parametrize("path", sorted(places.RESULTS.iterdir()), ids=lambda path: path.stem)
+def test_the_projects_results_are_each_there_once_and_in_order(path, monkeypatch, tmp_path):
+    monkeypatch.setattr(places, "RUNS", tmp_path)  # without the user's own
+    table, found = TABLES[path.stem], lines(path)
+    assert keys(found) == keys(store.load(table))
+    assert len(set(keys(found))) == len(found)
+    assert {result["row"] for result in found} <= {row.name for row in table.rows}
+    assert "/home/" not in path.read_text(encoding="utf-8")
