@@ -1,18 +1,17 @@
-"""What the tests of experiments.py and report.py share: a small table, and a stand-in for the main script."""
+"""What the tests of tables share: a small table, a stand-in for the main script, and a home for what a sweep leaves."""
 
 import json
 import signal
 from pathlib import Path
 
 import pytest
-import tiny
 
 import experiments
-from experiments import TABLES
 from minbert.files import sha256
 from minbert.flags import checks as options
-from minbert.tables import jobs
-from minbert.tables.rows import Row, Table
+from minbert.tables import jobs, places, record, store, sweep
+from minbert.tables.catalogue import TABLES
+from minbert.tables.rows import Row, Table, find_row, flags_of
 
 TABLE = Table(
     name="demo",
@@ -82,8 +81,8 @@ class Script:
 @pytest.fixture
 def home(monkeypatch, tmp_path):
     """Runs, results and tables of this test alone."""
-    monkeypatch.setattr(jobs, "RUNS", tmp_path / "runs")
-    monkeypatch.setattr(jobs, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(places, "RUNS", tmp_path / "runs")
+    monkeypatch.setattr(places, "RESULTS", tmp_path / "results")
     monkeypatch.setitem(TABLES, "demo", TABLE)
     return tmp_path
 
@@ -91,7 +90,7 @@ def home(monkeypatch, tmp_path):
 @pytest.fixture
 def script(home, monkeypatch):
     fake = Script()
-    monkeypatch.setattr(experiments, "launch", fake)
+    monkeypatch.setattr(sweep, "launch", fake)
     return fake
 
 
@@ -101,19 +100,54 @@ def run(home, tiny_model, tiny_data):
     before = signal.getsignal(signal.SIGTERM)
 
     def run_demo(*more, model=tiny_model, data=tiny_data):
-        jobs.checkpoint.cache_clear(), jobs.content.cache_clear()  # each call stands for a process of its own
+        record.checkpoint.cache_clear(), record.content.cache_clear()  # each call stands for a process of its own
         return experiments.main(["run", "demo", "--model", str(model), "--data_dir", str(data), *more])
 
     yield run_demo
     signal.signal(signal.SIGTERM, before)
 
 
-def result_of(home, row, name="seed-11711"):
-    return tiny.read_json(home / "results" / "demo" / row / f"{name}.json")
+def run_folder(row, name="seed-11711"):
+    """The run folder of a row of the table `demo`."""
+    return places.experiments() / "demo" / row / name
+
+
+def result_of(row, seed=11711, fraction=1.0, table="demo"):
+    """The result of a row, or None."""
+    return store.get(jobs.Job(TABLES[table], find_row(TABLES[table], row), seed, fraction))
+
+
+def forget(row, seed=11711, table="demo"):
+    """Take away the user's results of a row and seed, as somebody does who deletes their lines."""
+    path = places.user_results() / f"{table}.jsonl"
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    left = [line for line in lines if (line["row"], line["seed"]) != (row, seed)]
+    assert len(left) < len(lines)
+    path.write_text("".join(json.dumps(line) + "\n" for line in left), encoding="utf-8")
 
 
 def shown(capsys):
+    """(the whole text, {row title: {heading: cell}}) of `experiments.py show demo`."""
     assert experiments.main(["show", "demo"]) == 0
     text = capsys.readouterr().out
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")]
     return text, {row[0]: dict(zip(rows[0], row, strict=True)) for row in rows[2:]}
+
+
+# ------------------------------------------------------------------------------------------- rows of the real tables
+
+
+def row_of(name):
+    """ "yan1/fused" -> (table, row)"""
+    table, row = name.split("/")
+    return TABLES[table], find_row(TABLES[table], row)
+
+
+def resolved(name):
+    """ "yan2/uda" -> that row's flags, every default filled in."""
+    return jobs.resolve(flags_of(*row_of(name)))
+
+
+def paper(name):
+    """ "yan2/uda" -> {heading: the paper's figure}"""
+    return row_of(name)[1].paper

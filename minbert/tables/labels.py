@@ -3,11 +3,12 @@
 Karpov and Burtsev, "Data pseudo-labeling while adapting BERT for multitask approaches", Dialogue 2021: labels1 is its
 Table 1, labels2 its Table 2, labels-a its Appendix A; labels-decode and labels-cfimdb go beyond it. The twin NAME-cpu
 has the same rows on a few thousand examples. labels2 and labels-decode read other figures of labels1's runs, and the
-attempts of labels-a are the learning rates that those tried: all are run once (jobs.adopt).
+attempts of labels-a are the learning rates that those tried: all are run once (standing.adopted).
 """
 
 from dataclasses import replace
 
+from minbert.tables.common import cpu_twin
 from minbert.tables.rows import Row, Table
 
 GRID = "2e-5,3e-5,4e-5,5e-5"  # attempts 1 to 4, section 6
@@ -204,19 +205,13 @@ LABELS_CFIMDB = Table(
 SMALL = {"epochs": 2, "lr": 5e-5, "limit": "mnli=4000,qqp=4000,sst2=4000", "dev_limit": "qqp=2000"}
 
 
-def on_cpu(table, rows=None, note=""):
+def few_of_each(table, rows=None, note=""):
     """The table's twin NAME-cpu on few examples: its rows, or `rows`. A row that names its own rate keeps it."""
     rows = table.rows if rows is None else rows
     small = f"Training rows: all of RTE, 4,000 each of QQP, MNLI and SST-2{note}; of QQP's dev set 2,000 rows. "
     small += "2 epochs, all models at 5e-5 where no other rate is named. The paper's figures are BERT-base's on all."
-    return replace(
-        table,
-        name=f"{table.name}-cpu",
-        title=f"{table.title}, at a CPU's size",
-        rows=rows,
-        budget={row.name: SMALL | ({"lr": row.flags["lr"]} if "lr" in row.flags else {}) for row in rows},
-        note=f"{small} {table.note}",
-    )
+    budget = {row.name: SMALL | ({"lr": row.flags["lr"]} if "lr" in row.flags else {}) for row in rows}
+    return cpu_twin(replace(table, rows=rows), budget, f"{small} {table.note}")
 
 
 INDEPENDENT_GRID = Row(
@@ -231,9 +226,9 @@ MEAN_POOLING = tuple(
 
 LABEL_TABLES = (
     *(LABELS_1, LABELS_2, LABELS_A, LABELS_DECODE, LABELS_CFIMDB),
-    on_cpu(LABELS_1, rows=(*LABELS_1.rows, *MEAN_POOLING, INDEPENDENT_GRID)),
-    on_cpu(LABELS_2),
-    on_cpu(LABELS_A, rows=tuple(attempts("independent"))),
-    on_cpu(LABELS_DECODE),
-    on_cpu(LABELS_CFIMDB, note=", all 1,707 of CFIMDB"),
+    few_of_each(LABELS_1, rows=(*LABELS_1.rows, *MEAN_POOLING, INDEPENDENT_GRID)),
+    few_of_each(LABELS_2),
+    few_of_each(LABELS_A, rows=tuple(attempts("independent"))),
+    few_of_each(LABELS_DECODE),
+    few_of_each(LABELS_CFIMDB, note=", all 1,707 of CFIMDB"),
 )

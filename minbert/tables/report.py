@@ -1,4 +1,4 @@
-"""A table's results for reading: Markdown with the paper's figures beside ours, bars, and dev curves by epoch.
+"""A table's results for reading: Markdown with the paper's figures beside ours, and the comparison of two rows.
 
 Means are over seeds, deviations are sample standard deviations (n - 1). Results of different fractions, models or data
 are never averaged together, and a result whose row has changed since is not shown.
@@ -7,24 +7,20 @@ are never averaged together, and a result whose row has changed since is not sho
 import math
 import statistics
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
-
-from minbert.files import UserError, written_whole
+from minbert.files import UserError
 from minbert.hub import MINILM, SHA256
-from minbert.tables import jobs
-from minbert.tables.rows import Row, find_row
+from minbert.tables import store
+from minbert.tables.jobs import Job
+from minbert.tables.record import figure, value_at
+from minbert.tables.rows import Row, find_row, split_and_task
+from minbert.tables.standing import why_changed
 
 MINILM_NOTE = (
     "minilm is the published all-MiniLM-L6-v2; its own training data held Quora duplicate pairs, natural-language "
     "inference pairs and many other sentence pairs, so its Quora, QQP, MNLI, RTE and STS figures are not those of a "
     "model that never saw such pairs."
 )
-OURS, PAPER, INK = "#2a6f97", "#c9ced6", "#333a45"
-LINES = ("#2a6f97", "#e07a1f", "#3a9d5d", "#b5446e", "#7a5cc0", "#8a6d3b", "#17a2a2", "#555b66")
-DASHES = ("-", "--", ":")
 
 
 @dataclass
@@ -41,32 +37,30 @@ class Line:
 
     def values(self, path):
         """The figure at `path`, one a seed."""
-        found = [jobs.figure(result, path) for result in self.results]
+        found = [figure(result, path) for result in self.results]
         return [value for value in found if value is not None]
 
     def history(self, path):
         """{epoch: the figures at `path` of all seeds}"""
         values = {}
         for record in (record for result in self.results for record in result["history"]):
-            if (value := jobs.value_at(record, path)) is not None:
+            if (value := value_at(record, path)) is not None:
                 values.setdefault(record["epoch"], []).append(value)
         return values
 
 
 def collect(table):
     """The table's lines: one a row and setting in the order of the rows, the whole data before its fractions."""
-    lines = []
+    results, lines = store.load(table), []
     for row in table.rows:
         groups, stale = {}, 0
-        for path in sorted((jobs.results_folder(table) / row.name).glob("seed-*.json")):
-            result = jobs.load(path)
-            if jobs.why_changed(jobs.Job(table, row, result["seed"], result["fraction"]), result):
+        for result in [result for result in results if result["row"] == row.name]:
+            if why_changed(Job(table, row, result["seed"], result["fraction"]), result):
                 stale += 1
                 continue
             data = tuple(split["sha256"] for splits in result["data"].values() for split in splits.values())
-            groups.setdefault((-result["fraction"], result["model"]["sha256"], data), []).append(result)
-        ordered = [groups[key] for key in sorted(groups, key=lambda key: key[0])]
-        lines += [Line(row, results, stale) for results in ordered or [[]]]
+            groups.setdefault((result["fraction"], result["model"]["sha256"], data), []).append(result)
+        lines += [Line(row, group, stale) for group in groups.values() or [[]]]
     return lines
 
 
@@ -81,7 +75,7 @@ def mean_and_deviation(values):
 def markdown(table, lines):
     """The table, its legend and what is open as Markdown."""
     head = ["", *table.columns, "fraction", "seeds", "epochs", "minutes"]
-    body = [[_label(line, lines), *_figures(table, line), *_circumstances(line)] for line in lines]
+    body = [[label(line, lines), *_cells(table, line), *_circumstances(line)] for line in lines]
     parts = [f"## {table.title}", _grid([head, *body]), _legend(table, lines), *([table.note] if table.note else [])]
     if notes := [f"- {row.title}: {row.note}" for row in table.rows if row.note]:
         parts.append("\n".join(notes))
@@ -91,7 +85,7 @@ def markdown(table, lines):
     return "\n\n".join(parts) + "\n"
 
 
-def _figures(table, line):
+def _cells(table, line):
     """Each column's cell: `mean ± deviation (paper's figure)`, * if measured on part of a dev set."""
     cells = []
     for heading, path in table.columns.items():
@@ -111,12 +105,8 @@ def _mean(mean, deviation):
 
 def _on_part(line, path):
     """Whether the figure at `path` was measured on part of a dev set."""
-    path = path.removeprefix("teacher.")
-    limited = set(line.results[0]["flags"]["dev_limit"])
-    if "." not in path:  # an average
-        return bool(limited)
-    split, task, *_ = path.split(".")
-    return split.startswith("dev") and task in limited
+    limited, (split, task) = line.results[0]["flags"]["dev_limit"], split_and_task(path)
+    return split.startswith("dev") and (bool(limited) if task is None else task in limited)
 
 
 def _circumstances(line):
@@ -128,7 +118,7 @@ def _circumstances(line):
     return [f"{line.fraction:g}", str(len(line.results)), span, f"{statistics.fmean(seconds) / 60:.1f}"]
 
 
-def _label(line, lines):
+def label(line, lines):
     """The row's title; with model and data where the table mixes several."""
     mixed = len(_settings(lines)) > 1 and line.results
     return line.row.title + (f" [{_setting(line)}]" if mixed else "")
@@ -235,131 +225,3 @@ def _comparable(one, other):
 
 def _digests(result):
     return {(task, split): s["sha256"] for task, splits in result["data"].items() for split, s in splits.items()}
-
-
-# ------------------------------------------------------------------------------------------------------- pictures
-
-
-def draw(table, lines, folder):
-    """Draw bars.png and curves.png into `folder`; returns the paths (none while there is nothing to draw)."""
-    drawn = []
-    if any(line.results for line in lines):
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        for name, figure in (("bars.png", _bars(table, lines)), ("curves.png", _curves(table, lines))):
-            if figure is not None:
-                with written_whole(Path(folder) / name) as temporary:
-                    figure.savefig(temporary, format="png", dpi=150, bbox_inches="tight", metadata={"Software": None})
-                drawn.append(Path(folder) / name)
-    return drawn
-
-
-def _bars(table, lines):
-    """One panel a column, one pair of bars a line: ours with its deviation, the paper's below it."""
-    columns = [
-        (heading, path)
-        for heading, path in table.columns.items()
-        if any(line.values(path) or heading in line.row.paper for line in lines)
-    ]
-    figure = Figure(figsize=(2.2 + 2.3 * len(columns), 1.3 + 0.52 * len(lines)))
-    panels = figure.subplots(1, len(columns), sharey=True, squeeze=False)[0]
-    for panel, (heading, path) in zip(panels, columns, strict=True):
-        low = 0.0
-        for y, line in enumerate(lines):
-            if values := line.values(path):
-                mean, deviation = mean_and_deviation(values)
-                panel.barh(y - 0.19, mean, 0.36, color=OURS, label="ours", zorder=2)
-                if deviation is not None:
-                    panel.errorbar(mean, y - 0.19, xerr=deviation, color=INK, capsize=2.5, lw=1.2, zorder=3)
-                _write(panel, mean, y - 0.19, deviation or 0, OURS)
-                low = min(low, mean - (deviation or 0))
-            if (paper := line.row.paper.get(heading)) is not None:
-                panel.barh(y + 0.19, paper, 0.36, color=PAPER, label=table.reference, zorder=2)
-                _write(panel, paper, y + 0.19, 0, "#7b8290")
-        panel.set_xlim(low * 1.1, 1.25)  # room for the numbers
-        panel.set_xticks([0, 0.5, 1])
-        panel.set_title(heading, fontsize=11, color=INK)
-        _plain(panel, "x")
-    panels[0].set_yticks(range(len(lines)), [_tick(line, lines) for line in lines], fontsize=9.5, color=INK)
-    panels[0].set_ylim(len(lines) - 0.5, -0.5)  # the first row on top
-    _title(figure, table, panels)
-    return figure
-
-
-def _curves(table, lines):
-    """One panel a column, one curve a line: the dev figure by epoch, with a band of one deviation."""
-    panels_data = {}
-    for heading, path in table.columns.items():
-        curves = [(i, line.history(path)) for i, line in enumerate(lines) if _trains(line, path)]
-        if curves := [(i, history) for i, history in curves if len(history) > 1]:
-            panels_data[heading] = curves
-    if not panels_data:
-        return None
-    figure = Figure(figsize=(0.6 + 3.1 * len(panels_data), 3.1))
-    panels = figure.subplots(1, len(panels_data), squeeze=False)[0]
-    for panel, (heading, curves) in zip(panels, panels_data.items(), strict=True):
-        for i, history in curves:
-            epochs = sorted(history)
-            points = [mean_and_deviation(history[epoch]) for epoch in epochs]
-            style = {"color": LINES[i % len(LINES)], "ls": DASHES[i // len(LINES) % len(DASHES)]}
-            means = [mean for mean, _ in points]
-            panel.plot(epochs, means, marker="o", ms=3.5, lw=1.6, label=_tick(lines[i], lines, " "), **style)
-            panel.fill_between(
-                epochs,
-                [mean - (deviation or 0) for mean, deviation in points],
-                [mean + (deviation or 0) for mean, deviation in points],
-                color=style["color"],
-                alpha=0.15,
-                lw=0,
-            )
-        panel.set_title(heading, fontsize=11, color=INK)
-        panel.set_xlabel("epoch", fontsize=9, color=INK)
-        panel.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
-        _plain(panel, "y")
-    _title(figure, table, panels)
-    return figure
-
-
-def _trains(line, path):
-    """Whether the line trains what the figure at `path` measures: the curve of a head never trained says nothing."""
-    if not line.results:
-        return False
-    tasks, path = line.results[0]["flags"]["tasks"], path.removeprefix("teacher.")
-    return path.split(".")[1] in tasks if "." in path else len(tasks) > 1
-
-
-def _tick(line, lines, separator="\n"):
-    share = f"{separator}({line.fraction:g} of the training rows)" if line.fraction < 1 else ""
-    return _label(line, lines) + ("" if line.results else f"{separator}(open)") + share
-
-
-def _write(panel, x, y, deviation, color):
-    panel.text(max(x, 0) + deviation + 0.02, y, f"{x:.3f}", va="center", fontsize=8, color=color)
-
-
-def _plain(panel, axis):
-    """A light grid along one axis and no box."""
-    panel.grid(axis=axis, color="#e6e8ec", lw=0.8, zorder=0)
-    panel.spines[["top", "right"]].set_visible(False)
-    panel.spines[["left", "bottom"]].set_color("#b8bec8")
-    panel.tick_params(colors=INK, labelsize=8.5, length=0)
-
-
-def _title(figure, table, panels):
-    """The table's title above, one legend for all panels below."""
-    figure.tight_layout()
-    entries = {}
-    for panel in panels:
-        for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
-            entries.setdefault(label, handle)
-    columns = 2 if len(entries) > 3 else len(entries)
-    figure.suptitle(f"{table.title} (dev)", y=1.03, fontsize=12.5, fontweight="bold", color=INK)
-    figure.legend(
-        entries.values(),
-        entries.keys(),
-        loc="upper center",
-        bbox_to_anchor=(0.5, 0.0),
-        ncols=columns,
-        frameon=False,
-        fontsize=9,
-        labelcolor=INK,
-    )

@@ -1,9 +1,9 @@
 """Tables of experiments as data: a row is a set of command-line flags and the figures a paper prints.
 
 To add an experiment, add a `Row`; to repeat a table at another size, add `replace(TABLE, name=..., budget={...})`.
-A row with a `base` starts from that sibling's flags and changes exactly the flags it lists (`jobs.check` proves it:
-flags that follow from one another, as --lr from --option, must be listed too). A row with an `init` starts from that
-sibling's trained weights. The first tables are here, those of the training strategies in strategy_tables.py.
+A row with a `base` starts from that sibling's flags and changes exactly the flags it lists (`catalogue.check` proves
+it: flags that follow from one another, as --lr from --option, must be listed too). A row with an `init` starts from
+that sibling's trained weights. The first tables are here, those of the training strategies in strategies.py.
 
 Sources: Yan, "BERT Multitask Learning in a Semi-Supervised Learning Setup"; Qin and Tran, "BERT's Mean Teacher and
 Multitask Fine-Tuning" (both CS224N reports).
@@ -40,7 +40,8 @@ class Row:
 class Table:
     """Rows to be read together.
 
-    columns  heading -> where the figure is in a run's scores.json ("dev.sst.accuracy"; a list's items go by number)
+    columns  heading -> where the figure is in a run's scores.json ("dev.sst.accuracy"; a list's items go by number), or
+             in the last line of its metrics.jsonl ("last_epoch.kept.sst TSA kept")
     flags    what every row starts from
     budget   row -> flags that win over all of that row's: the same experiment at another size
     reference  whose figures stand beside ours
@@ -75,6 +76,13 @@ def flags_of(table, row):
         flags |= ancestor.flags
     flags |= table.budget.get(row.name, {})
     return {name: value for name, value in flags.items() if value is not None}
+
+
+def split_and_task(path):
+    """What the figure at a column's path is measured on: ("dev", "sst") for "dev.sst.accuracy", and for the teacher's;
+    ("dev", None) for an average over tasks, ("test", None) for one on the test sets."""
+    first, *rest = path.removeprefix("teacher.").split(".")
+    return (first, rest[0] if len(rest) > 1 else None) if rest else ("dev", None)
 
 
 MINBERT = Table(

@@ -12,23 +12,9 @@ Sources (CS224N reports):
     Qin and Tran, "BERT's Mean Teacher and Multitask Fine-Tuning"
 """
 
-from dataclasses import replace
-
-from minbert.tables.rows import Row, Table
-from minbert.tables.strategies import (
-    CONCAT,
-    DEV,
-    EVEN,
-    NO_TEST_LABELS,
-    QIN,
-    QIN_COLUMNS,
-    TEST,
-    UNEVEN,
-    YAN,
-    YAN_COLUMNS,
-    figures,
-    on_cpu,
-)
+from minbert.tables.common import DEV, NO_TEST_LABELS, TEST, UNEVEN, cpu_twin, figures, on_cpu
+from minbert.tables.rows import Row, Table, split_and_task
+from minbert.tables.strategies import CONCAT, EVEN, QIN, QIN_COLUMNS, YAN, YAN_COLUMNS
 
 
 def copies(method, files):
@@ -62,11 +48,11 @@ def few_labels(task, title, metric, counts, text, methods=("tsa", "uda", "teache
     file of fresh text."""
     unlabelled = {"unlabeled": f"{task}={text}"}
     arms = {  # what a row is called, what it changes, what its table shows besides
-        "tsa": ("linear TSA", {"tsa": "linear"}, {"TSA kept": f"kept.{task} TSA kept"}),
+        "tsa": ("linear TSA", {"tsa": "linear"}, {"TSA kept": f"last_epoch.kept.{task} TSA kept"}),
         "uda": (
             "UDA, TF-IDF word replacement",
             {**unlabelled, "uda": copies("tfidf", {task: text})},
-            {"UDA kept": f"kept.{task} UDA kept"},
+            {"UDA kept": f"last_epoch.kept.{task} UDA kept"},
         ),
         "teacher": (
             "mean teacher, symmetric KL",
@@ -135,7 +121,7 @@ CHAT = {  # augmentations by a chat model: title, figures
     "random_mask": ("random-mask completion", 0.520, 0.808, 0.827, 0.747),
 }
 CHAT_NOTE = "the copies come from a chat model; the row stays open until they lie where the run looks for them"
-UDA_KEPT = {f"{title} UDA kept": f"kept.{title.lower()} UDA kept" for title in DEV}
+UDA_KEPT = {f"{title} UDA kept": f"last_epoch.kept.{split_and_task(path)[1]} UDA kept" for title, path in DEV.items()}
 
 YAN2 = Table(
     name="yan2",
@@ -248,20 +234,14 @@ YAN_A2 = Table(
 )
 
 
-def yan_on_cpu(table):
+def two_epochs(table):
     """The table's twin NAME-cpu: 6,040 rows of each task, 2 epochs."""
     small = {"limit": "sst=6040,quora=6040,sts=6040", "dev_limit": "quora=2000", "epochs": 2, "patience": None}
     note = (
         "Training rows: 6,040 of each task; of Quora's dev set 2,000 rows. 2 epochs at 5e-5: at the paper's 1e-5 a "
         "small model hardly moves in so few updates. The paper's figures are those of BERT-base on everything."
     )
-    return replace(
-        table,
-        name=f"{table.name}-cpu",
-        title=f"{table.title}, at a CPU's size",
-        budget={row.name: {**small, "lr": 5e-5} for row in table.rows},
-        note=f"{table.note} {note}".strip(),
-    )
+    return cpu_twin(table, {row.name: {**small, "lr": 5e-5} for row in table.rows}, f"{table.note} {note}".strip())
 
 
 # ---------------------------------------------------------------------------------------------------- Qin and Tran
@@ -342,6 +322,6 @@ SEMI_TABLES = (
     *(FEW_SST, FEW_QUORA, FEW_STS, FEW_IMDB),
     *(YAN2, YAN_F2, YAN3, YAN_A2, QIN_TEACHER, QIN2_TEACHER),
     on_cpu(YAN_A2),
-    *map(yan_on_cpu, (YAN2, YAN_F2, YAN3)),
+    *map(two_epochs, (YAN2, YAN_F2, YAN3)),
     on_cpu(QIN_TEACHER, UNEVEN, EIGHT),
 )

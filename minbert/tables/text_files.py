@@ -9,13 +9,12 @@ with augmentation.py's own seed and settings, and kept under a digest of that co
 may be laid where it is looked for.
 """
 
-import contextlib
 import functools
-import os
 import re
 from pathlib import Path
 
 from minbert.files import UserError, sha256
+from minbert.tables.locks import alone_in
 
 FOLDERS = ("data_dir", "glue_dir", "imdb_dir", "unlabelled_dir")
 MASKED_LM = "masked_lm"
@@ -32,19 +31,21 @@ def local(text, folders, kept):
     that is not among `folders`, a source that is not there, or copies that cannot be made here.
     """
 
-    def copies(found):
-        model = _placed(f"{{{MASKED_LM}}}", folders) if found[1] == "mlm" else None
-        return str(_copies(found[1], Path(_placed(found[2], folders)), Path(kept), model))
+    def replaced(found):
+        model = _with_folders(f"{{{MASKED_LM}}}", folders) if found[1] == "mlm" else None
+        return str(_made(found[1], Path(_with_folders(found[2], folders)), Path(kept), model))
 
-    return _placed(COPIES.sub(copies, text), folders)
+    return _with_folders(COPIES.sub(replaced, text), folders)
 
 
 def needs_masked_lm(flags):
     """Whether any of a row's flags names the checkpoint of pretraining.py, or copies that it fills in."""
-    return any(isinstance(value, str) and ("mlm(" in value or f"{{{MASKED_LM}}}" in value) for value in flags.values())
+    values = [value for value in flags.values() if isinstance(value, str)]
+    methods = {found[1] for value in values for found in COPIES.finditer(value)}
+    return "mlm" in methods or any(f"{{{MASKED_LM}}}" in value for value in values)
 
 
-def _placed(text, folders):
+def _with_folders(text, folders):
     def folder(found):
         if not folders.get(found[1]):
             raise UserError(f"{text}: say where that is with --{found[1]}")
@@ -53,7 +54,7 @@ def _placed(text, folders):
     return FOLDER.sub(folder, text)
 
 
-def _copies(method, source, kept, model):
+def _made(method, source, kept, model):
     """The file with a method's copies of the texts of `source`; `model`: of mlm."""
     from minbert.augment.copies import augment  # numpy takes a moment, which `list` does not need
     from minbert.text.rows import read_rows
@@ -66,24 +67,10 @@ def _copies(method, source, kept, model):
         return path
     if method not in MADE_HERE:
         raise UserError(f"{method} copies cannot be made here; lay those of {source}, made elsewhere, at {path}")
-    kept.mkdir(parents=True, exist_ok=True)
     with alone_in(kept):  # another sweep may be making the same file
         if not path.is_file():
             augment(read_rows(source), path, method, source=digest, model=model)
     return path
-
-
-@contextlib.contextmanager
-def alone_in(folder):
-    """Waits until no other process is in here with the same folder; ends with the process."""
-    import fcntl  # not on Windows, where `list` and `show` still work
-
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 @functools.cache

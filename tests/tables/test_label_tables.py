@@ -9,28 +9,17 @@ from pathlib import Path
 import paper_labeling
 import pytest
 import tiny
-from sweeps import TABLE, Script, result_of, shown
+from sweeps import TABLE, Script, forget, paper, resolved, result_of, run_folder, shown
 
 import experiments
 import labeling
-from experiments import TABLES
-from minbert.tables import jobs
+from minbert.tables import jobs, places, record, standing, sweep
+from minbert.tables.catalogue import TABLES
 from minbert.tables.labels import ACCURACY, FIVE_CLASSES, LABEL_TABLES, LABELS_2, LABELS_A, TABLE_1_COLUMNS, TITLES
-from minbert.tables.rows import Row, find_row, flags_of
+from minbert.tables.rows import Row
 
 TASKS = {"RTE": "rte", "QQP": "qqp", "MNLI": "mnli", "SST-2": "sst2"}
 RATES = ("2e-5", "3e-5", "4e-5", "5e-5")
-
-
-def resolved(name):
-    """ "labels1/plain" -> that row's flags, every default filled in."""
-    table, row = name.split("/")
-    return jobs.resolve(flags_of(TABLES[table], find_row(TABLES[table], row)))
-
-
-def paper(name):
-    table, row = name.split("/")
-    return find_row(TABLES[table], row).paper
 
 
 # ----------------------------------------------------------------------------------------------- the paper's figures
@@ -222,7 +211,7 @@ class LabelScript(Script):
 @pytest.fixture
 def labels(home, run, monkeypatch):
     fake = LabelScript()
-    monkeypatch.setattr(experiments, "launch", fake)
+    monkeypatch.setattr(sweep, "launch", fake)
     monkeypatch.setitem(TABLES, "demo", GRID)
     return fake
 
@@ -234,18 +223,20 @@ def run_alone(monkeypatch, tiny_model, tiny_data, *more):
 
 def test_plain_models_stay_when_a_rows_weights_go(labels, run, home):
     assert run() == 0
-    assert {flags.plain_dir for _, flags, _ in labels.calls} == {str(home / "runs/plain")}
+    assert {flags.plain_dir for _, flags, _ in labels.calls} == {str(places.experiments() / "plain")}
     left = {path.relative_to(home / "runs").as_posix() for path in (home / "runs").rglob("*.safetensors")}
-    assert left == {"plain/rte-2e-05-0/model.safetensors"}  # neither the rows' own nor those of the rates they tried
+    assert left == {
+        "experiments/plain/rte-2e-05-0/model.safetensors"
+    }  # neither the rows' own nor those of the rates they tried
     assert not list((home / "runs").rglob("state.pt"))
 
 
 def test_where_plain_models_are_kept_is_neither_saved_nor_compared(labels, run, home, monkeypatch):
     run()
-    assert "plain_dir" not in result_of(home, "plain")["flags"]
-    assert str(home) not in json.dumps(result_of(home, "plain"))
+    assert "plain_dir" not in result_of("plain")["flags"]
+    assert str(home) not in json.dumps(result_of("plain"))
     shutil.copytree(home / "runs", home / "moved")
-    monkeypatch.setattr(jobs, "RUNS", home / "moved")
+    monkeypatch.setattr(places, "RUNS", home / "moved")
     assert run() == 0
     assert len(labels.calls) == 2
 
@@ -263,7 +254,7 @@ def test_plain_rates_that_only_repeat_the_rates_change_nothing(labels, run, monk
 
 def test_a_rate_that_a_grid_tried_is_not_run_again(labels, run, home, monkeypatch, tiny_model, tiny_data, capsys):
     run()
-    result = result_of(home, "independent")
+    result = result_of("independent")
     assert result["flags"]["lr"] == [2e-5, 3e-5]
     assert {rate: said["scores"]["glue"] for rate, said in result["attempts"].items()} == pytest.approx(
         {"2e-05": 0.2, "3e-05": 0.3}
@@ -272,7 +263,7 @@ def test_a_rate_that_a_grid_tried_is_not_run_again(labels, run, home, monkeypatc
     assert labels.rows[2:] == ["4e-5"]
     out = capsys.readouterr().out
     assert "2e-5, seed-11711: the same as demo/independent at 2e-05, which is there: average 0.200, RTE 0.200" in out
-    taken = tiny.read_json(home / "results/alone/2e-5/seed-11711.json")
+    taken = result_of("2e-5", table="alone")
     assert (taken["row"], taken["flags"]["lr"], taken["ran_as"]) == ("2e-5", 2e-5, "demo/independent at 2e-05")
     assert taken["history"] == [{"epoch": 1, "selection_score": pytest.approx(0.2)}]
     assert "attempts" not in taken
@@ -283,17 +274,17 @@ def test_a_rate_that_a_grid_tried_is_not_run_again(labels, run, home, monkeypatc
 def test_a_grid_that_was_stopped_is_continued(labels, run, home, tiny_model):
     """Until it is done it has no config.json, and its attempts are all there is to save."""
     run("--only", "independent")
-    folder = home / "runs/demo/independent/seed-11711"
-    (home / "results/demo/independent/seed-11711.json").unlink()
+    folder = run_folder("independent")
+    forget("independent")
     (folder / "config.json").unlink()
     assert run("--only", "independent") == 0
     assert len(labels.calls) == 2
-    assert (home / "results/demo/independent/seed-11711.json").exists()
+    assert result_of("independent") is not None
     job = jobs.Job(GRID, GRID.rows[1], 11711)
     (folder / "config.json").unlink()
     flags = {"model": str(tiny_model), **job.flags}
-    assert jobs.can_continue(job, flags)
-    assert not jobs.can_continue(job, {**flags, "lr": "2e-5,5e-5"})
+    assert standing.can_continue(job, flags)
+    assert not standing.can_continue(job, {**flags, "lr": "2e-5,5e-5"})
 
 
 def test_figures_on_part_of_a_dev_set_are_marked_wherever_they_are_read(labels, run, monkeypatch, capsys):
@@ -317,7 +308,7 @@ def test_every_column_has_a_figure_and_a_grid_goes_on_under_the_real_script(run,
         log.flush()
         return outcome.code
 
-    monkeypatch.setattr(experiments, "launch", launch)
+    monkeypatch.setattr(sweep, "launch", launch)
     flags = {"option": "finetune", "epochs": 1, "batch_size": 16, "max_length": 32, "lr": 1e-3}
     few = ",".join(f"{task}=32" for task in TASKS.values())
     flags |= {"tasks": ",".join(TASKS.values()), "limit": few, "dev_limit": few}
@@ -328,26 +319,29 @@ def test_every_column_has_a_figure_and_a_grid_goes_on_under_the_real_script(run,
     )
     monkeypatch.setitem(TABLES, "demo", replace(TABLE, columns=columns, flags=flags, rows=rows))
     assert run("--only", "plain") == 0, capsys.readouterr().out
-    plain = {path: path.stat().st_mtime_ns for path in (home / "runs/plain").glob("*/model.safetensors")}
+    kept = places.experiments() / "plain"
+    plain = {path: path.stat().st_mtime_ns for path in kept.glob("*/model.safetensors")}
     assert sorted(path.parent.name.split("-")[0] for path in plain) == sorted(TASKS.values())
     assert run() == 0, capsys.readouterr().out
-    assert {path: path.stat().st_mtime_ns for path in (home / "runs/plain").glob("*/model.safetensors")} == plain
+    assert {
+        path: path.stat().st_mtime_ns for path in (places.experiments() / "plain").glob("*/model.safetensors")
+    } == plain
     for path in columns:
         for row in ("plain", "soft_predicted", "grid"):
             if row != "plain" or not path.startswith("dev_argmax"):  # a plain model is read in one way only
-                assert isinstance(jobs.value_at(result_of(home, row)["scores"], path), float), (row, path)
-    result = result_of(home, "grid")
+                assert isinstance(record.value_at(result_of(row)["scores"], path), float), (row, path)
+    result = result_of("grid")
     assert set(result["attempts"]) == {"0.001", "0.002"}
     assert result["data"]["rte"]["dev"]["file"] == "{glue_dir}/RTE/dev.tsv"
 
     # a grid killed in its second attempt: the first is not trained again
-    folder = home / "runs/demo/grid/seed-11711"
+    folder = run_folder("grid")
     shutil.rmtree(folder / "lr-0.002"), (folder / "config.json").unlink()
-    (home / "results/demo/grid/seed-11711.json").unlink()
+    forget("grid")
     stamp = (folder / "lr-0.001" / "scores.json").stat().st_mtime_ns
     assert run("--only", "grid") == 0, capsys.readouterr().out
     assert (folder / "lr-0.001" / "scores.json").stat().st_mtime_ns == stamp
-    again = result_of(home, "grid")
+    again = result_of("grid")
     assert {rate: said["scores"]["dev"] for rate, said in again["attempts"].items()} == {
         rate: said["scores"]["dev"] for rate, said in result["attempts"].items()
     }

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 import tiny
-from sweeps import TABLE, Script, result_of, shown
+from sweeps import TABLE, Script, result_of, run_folder, shown
 
-import experiments
 from minbert.files import sha256
-from minbert.tables import jobs, text_files
+from minbert.tables import sweep, text_files
+from minbert.tables.catalogue import TABLES
 from minbert.tables.rows import Row
 from minbert.text.rows import read_augmented
 
@@ -42,8 +42,8 @@ class CopiesScript(Script):
 @pytest.fixture
 def script(home, monkeypatch):
     fake = CopiesScript()
-    monkeypatch.setattr(experiments, "launch", fake)
-    monkeypatch.setitem(experiments.TABLES, "demo", ROWS)
+    monkeypatch.setattr(sweep, "launch", fake)
+    monkeypatch.setitem(TABLES, "demo", ROWS)
     return fake
 
 
@@ -68,12 +68,12 @@ def test_rows_with_the_checkpoint(script, run, head, home, capsys, tiny_model):
     assert script.rows == ["plain", "copies", "heads", "all"]
     flags = {row: flags for row, flags, _ in script.calls}
     assert flags["heads"].model == str(head)
-    assert flags["all"].init == str(jobs.RUNS / "demo/heads/seed-11711")
+    assert flags["all"].init == str(run_folder("heads"))
     assert flags["copies"].model == str(tiny_model)
     copies = flags["copies"].train_on_augmented["sst"]
     assert len(read_augmented(copies).texts) == tiny.ROWS["sst"][0]
 
-    results = {row.name: result_of(home, row.name) for row in ROWS.rows}
+    results = {row.name: result_of(row.name) for row in ROWS.rows}
     weights = sha256(head / "model.safetensors")
     assert results["heads"]["model"] == {"name": "bert", "source": "a folder", "sha256": weights}
     assert results["all"]["model"] == results["heads"]["model"]

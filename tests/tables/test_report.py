@@ -1,16 +1,14 @@
 """The report: means, deviations and marks by hand, and the pictures' contents."""
 
-import json
 from dataclasses import replace
 
 import pytest
-import tiny
-from sweeps import TABLE, shown
+from sweeps import TABLE, result_of, shown
 
 import experiments
-from experiments import TABLES
 from minbert.hub import MINILM, SHA256
-from minbert.tables import report
+from minbert.tables import pictures, places, report, store
+from minbert.tables.catalogue import TABLES
 from minbert.tables.rows import Row
 
 
@@ -50,10 +48,9 @@ def test_a_figure_on_part_of_a_dev_set_is_marked(script, run, capsys):
 
 def test_models_and_data_are_not_averaged_together(script, run, home, tmp_path, capsys):
     run("--seeds", "2", "--only", "plain")
-    path = home / "results/demo/plain/seed-11712.json"
-    result = tiny.read_json(path)
+    result = result_of("plain", 11712)
     result["model"] = {"name": "minilm", "source": "a package", "sha256": SHA256[MINILM]}
-    path.write_text(json.dumps(result))
+    store.put(TABLE, result)
     text, rows = shown(capsys)
     assert [row["seeds"] for name, row in rows.items() if name.startswith("Plain")] == ["1", "1"]
     assert {name.split(" [")[1].split(",")[0] for name in rows if name.startswith("Plain")} == {"tiny", "minilm"}
@@ -68,24 +65,23 @@ def compared(capsys, *arguments):
     return {row[0]: row[1:] for row in rows[2:]}, text
 
 
-def set_accuracy(home, row, values):
+def set_accuracy(row, values):
     for seed, value in values.items():
-        path = home / f"results/demo/{row}/seed-{seed}.json"
-        result = tiny.read_json(path)
+        result = result_of(row, seed)
         result["scores"]["dev"]["sst"]["accuracy"] = value
-        path.write_text(json.dumps(result))
+        store.put(TABLE, result)
 
 
 def test_two_rows_compared_by_hand(script, run, home, capsys):
     run("--seeds", "3", "--only", "plain", "clipped")
-    set_accuracy(home, "plain", {11711: 0.50, 11712: 0.52, 11713: 0.54})  # mean 0.52, s 0.02
-    set_accuracy(home, "clipped", {11711: 0.44, 11712: 0.47, 11713: 0.50})  # mean 0.47, s 0.03
+    set_accuracy("plain", {11711: 0.50, 11712: 0.52, 11713: 0.54})  # mean 0.52, s 0.02
+    set_accuracy("clipped", {11711: 0.44, 11712: 0.47, 11713: 0.50})  # mean 0.47, s 0.03
     rows, text = compared(capsys, "plain", "clipped")
     # two deviations: 2 sqrt(0.02^2 + 0.03^2) = 2 sqrt(0.0013) = 0.0721
     assert rows["SST"] == ["0.520 ± 0.020", "0.470 ± 0.030", "+0.050", "0.072", "3", "within"]
     assert rows["STS"] == ["0.250 ± 0.000", "0.250 ± 0.000", "+0.000", "0.000", "3", "within"]
     assert "## Plain against Clipped" in text
-    set_accuracy(home, "clipped", {11711: 0.414, 11712: 0.444, 11713: 0.474})  # mean 0.444: 0.076 lower
+    set_accuracy("clipped", {11711: 0.414, 11712: 0.444, 11713: 0.474})  # mean 0.444: 0.076 lower
     rows, _ = compared(capsys, "clipped", "plain", "--column", "SST")
     assert rows == {"SST": ["0.444 ± 0.030", "0.520 ± 0.020", "-0.076", "0.072", "3", "beyond"]}
 
@@ -93,17 +89,16 @@ def test_two_rows_compared_by_hand(script, run, home, capsys):
 def test_rows_are_compared_over_the_seeds_that_both_have(script, run, home, capsys):
     run("--seeds", "4", "--only", "plain")
     run("--seeds", "2", "--only", "clipped")
-    set_accuracy(home, "plain", {11711: 0.6, 11712: 0.6, 11713: 0.1, 11714: 0.1})
+    set_accuracy("plain", {11711: 0.6, 11712: 0.6, 11713: 0.1, 11714: 0.1})
     rows, _ = compared(capsys, "plain", "clipped", "--column", "SST")
     assert rows["SST"] == ["0.600 ± 0.000", "0.500 ± 0.000", "+0.100", "0.000", "2", "no claim"]
     run("--only", "part")
     rows, _ = compared(capsys, "part", "plain", "--column", "SST", "score")
     assert rows["SST"] == ["0.500", "0.600", "-0.100", "", "1", "no claim"]
     assert rows["score*"][-1] == "no claim"  # on a part of Quora's dev set
-    path = home / "results/demo/part/seed-11711.json"
-    result = tiny.read_json(path)
+    result = result_of("part")
     result["model"]["sha256"] = "another"
-    path.write_text(json.dumps(result))
+    store.put(TABLE, result)
     assert experiments.main(["compare", "demo", "part", "plain"]) == 2
     assert "no seed, model and data in common" in capsys.readouterr().err
 
@@ -122,6 +117,16 @@ def test_pictures_are_drawn_where_asked(script, run, home, tmp_path, capsys):
         assert (tmp_path / "pictures" / name).read_bytes().startswith(b"\x89PNG")
 
 
+def test_show_leaves_the_working_tree_clean(script, run, home, capsys):
+    """By default the pictures go where git does not look."""
+    run("--publish")
+    before = {path: path.read_bytes() for path in (home / "results").rglob("*")}
+    shown(capsys)
+    assert {path: path.read_bytes() for path in (home / "results").rglob("*")} == before
+    assert {path.name for path in (home / "runs/pictures/demo").iterdir()} == {"bars.png", "curves.png"}
+    assert "/runs/" in (places.HERE / ".gitignore").read_text().splitlines()
+
+
 def test_the_curves_are_means_by_epoch_of_trained_tasks(script, run, monkeypatch):
     script.accuracy = {11711: 0.4, 11712: 0.6}
     rows = (*TABLE.rows, Row("sst", "SST alone", {"tasks": "sst"}))
@@ -130,10 +135,10 @@ def test_the_curves_are_means_by_epoch_of_trained_tasks(script, run, monkeypatch
     run("--seeds", "2")
     lines = report.collect(table)
     assert lines[0].history("dev.sst.accuracy") == {1: [0.4, 0.6], 2: [0.4, 0.6]}
-    panels = {panel.get_title(): panel for panel in report._curves(table, lines).axes}
+    panels = {panel.get_title(): panel for panel in pictures._curves(table, lines).axes}
     assert len(panels["SST"].lines) == 4
     assert len(panels["STS"].lines) == 3  # the row that trains SST alone has no STS curve
     assert list(panels["SST"].lines[0].get_ydata()) == pytest.approx([0.5, 0.5])
-    bars = {panel.get_title(): panel for panel in report._bars(table, lines).axes}
+    bars = {panel.get_title(): panel for panel in pictures._bars(table, lines).axes}
     widths = [bar.get_width() for bar in bars["SST"].patches]
     assert widths == pytest.approx([0.5, 0.511, 0.5, 0.5, 0.5])  # ours, the paper's, and the rows it has not

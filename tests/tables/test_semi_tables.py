@@ -7,27 +7,15 @@ from dataclasses import replace
 
 import pytest
 import tiny
-from sweeps import TABLE, Script, result_of, shown
+from sweeps import TABLE, Script, forget, paper, resolved, result_of, shown
 
 import experiments
-from experiments import TABLES
 from minbert.files import UserError, sha256
-from minbert.tables import jobs, text_files
-from minbert.tables.rows import Row, find_row, flags_of
+from minbert.tables import places, record, sweep, text_files
+from minbert.tables.catalogue import TABLES
+from minbert.tables.rows import Row
 from minbert.tables.semi import CHAT, SEMI_TABLES
 from minbert.text.rows import read_augmented
-
-
-def resolved(name):
-    """ "yan2/uda" -> that row's flags, every default filled in."""
-    table, row = name.split("/")
-    return jobs.resolve(flags_of(TABLES[table], find_row(TABLES[table], row)))
-
-
-def paper(name):
-    table, row = name.split("/")
-    return find_row(TABLES[table], row).paper
-
 
 # ----------------------------------------------------------------------------------------------- the papers' figures
 
@@ -211,7 +199,7 @@ TEXTS = replace(
     columns={
         "SST": "dev.sst.accuracy",
         "teacher": "teacher.dev.sst.accuracy",
-        "UDA kept": "kept.sst UDA kept",
+        "UDA kept": "last_epoch.kept.sst UDA kept",
     },
     rows=(
         Row("plain", "Plain", {"tasks": "sst", "dev_limit": "sst=5"}),
@@ -261,7 +249,7 @@ def fresh(tmp_path):
 @pytest.fixture
 def texts(home, run, monkeypatch):
     fake = TextScript()
-    monkeypatch.setattr(experiments, "launch", fake)
+    monkeypatch.setattr(sweep, "launch", fake)
     monkeypatch.setitem(TABLES, "demo", TEXTS)
     return fake
 
@@ -269,11 +257,11 @@ def texts(home, run, monkeypatch):
 def test_the_run_gets_this_machines_files_and_the_result_the_tables_names(texts, run, home, fresh):
     assert run("--unlabelled_dir", str(fresh)) == 0
     flags = texts.calls[1][1]
-    copies = home / "runs/augmented" / f"tfidf-{sha256(fresh / 'sst.tsv')[:16]}.tsv"
+    copies = places.experiments() / "augmented" / f"tfidf-{sha256(fresh / 'sst.tsv')[:16]}.tsv"
     assert flags.unlabeled == {"sst": str(fresh / "sst.tsv")}
     assert flags.uda == {"sst": str(copies)}
     assert read_augmented(copies).texts.keys() == {f"u{i}" for i in range(9)}
-    result = result_of(home, "uda")
+    result = result_of("uda")
     assert result["flags"]["uda"] == {"sst": "tfidf({unlabelled_dir}/sst.tsv)"}
     assert result["flags"]["unlabeled"] == {"sst": "{unlabelled_dir}/sst.tsv"}
     assert result["data"]["sst"] == {
@@ -284,7 +272,7 @@ def test_the_run_gets_this_machines_files_and_the_result_the_tables_names(texts,
             "file": "tfidf({unlabelled_dir}/sst.tsv)", "rows": 3, "sha": "0", "sha256": sha256(copies)
         },
     }  # fmt: skip
-    assert result["data_from"] == result_of(home, "plain")["data_from"]
+    assert result["data_from"] == result_of("plain")["data_from"]
     assert str(home) not in json.dumps(result)
     assert not {"unlabelled_dir", "imdb_dir"} & result["flags"].keys()
 
@@ -292,7 +280,7 @@ def test_the_run_gets_this_machines_files_and_the_result_the_tables_names(texts,
 def test_text_that_moved_is_the_same_and_text_that_changed_is_not(texts, run, home, fresh, tmp_path, capsys):
     run("--unlabelled_dir", str(fresh))
     moved = shutil.copytree(fresh, tmp_path / "moved")
-    shutil.rmtree(home / "runs/augmented")  # made again, to the same bytes
+    shutil.rmtree(places.experiments() / "augmented")  # made again, to the same bytes
     assert run("--unlabelled_dir", str(moved)) == 0
     assert len(texts.calls) == 2
     with open(moved / "sst.tsv", "a") as f:
@@ -300,7 +288,7 @@ def test_text_that_moved_is_the_same_and_text_that_changed_is_not(texts, run, ho
     assert run("--unlabelled_dir", str(moved)) == 0
     assert texts.rows[2:] == ["uda"]
     assert "again (" in capsys.readouterr().out
-    copies = next(path for path in (home / "runs/augmented").iterdir() if "u99" in path.read_text())
+    copies = next(path for path in (places.experiments() / "augmented").iterdir() if "u99" in path.read_text())
     assert texts.calls[2][1].uda == {"sst": str(copies)}
     with open(copies, "a") as f:
         f.write("u100\tsomebody else's copy\ttfidf\n")
@@ -353,7 +341,7 @@ def test_a_run_without_test_predictions_does_not_stand_for_one_with_them(script,
     assert run("--only", "plain") == 0
     assert not script.calls[1][1].skip_test
     monkeypatch.setitem(TABLES, "demo", TABLE)
-    shutil.rmtree(home / "results/demo")
+    forget("plain")
     assert run("--only", "plain") == 0
     assert "the same as tested/plain" in capsys.readouterr().out
     assert len(script.calls) == 2
@@ -361,21 +349,21 @@ def test_a_run_without_test_predictions_does_not_stand_for_one_with_them(script,
 
 def test_uda_and_mean_teacher_under_the_real_script(run, home, fresh, monkeypatch, capsys):
     """Every column of the table of a few labels has a figure, from a tiny model."""
-    monkeypatch.setattr(experiments, "launch", lambda arguments, log: tiny.script(*arguments[3:]).code)
+    monkeypatch.setattr(sweep, "launch", lambda arguments, log: tiny.script(*arguments[3:]).code)
     table = TABLES["few-sst"]
     small = {"epochs": 1, "epoch_steps": 2, "labels_per_class": 1, "dev_limit": None, "uda_threshold": None}
     rows = ("supervised-10", "tsa-10", "uda-10", "teacher-10")
     small = replace(table, name="demo", budget=dict.fromkeys(rows, small), rows=table.rows[:4])
     monkeypatch.setitem(TABLES, "demo", small)
     assert run("--unlabelled_dir", str(fresh)) == 0, capsys.readouterr().out
-    found = {row: result_of(home, row) for row in rows}
+    found = {row: result_of(row) for row in rows}
     for row, path in [
         ("supervised-10", "dev.sst.accuracy"),
-        ("tsa-10", "kept.sst TSA kept"),
-        ("uda-10", "kept.sst UDA kept"),
+        ("tsa-10", "last_epoch.kept.sst TSA kept"),
+        ("uda-10", "last_epoch.kept.sst UDA kept"),
         ("teacher-10", "teacher.dev.sst.accuracy"),
     ]:
         assert path in table.columns.values()
-        assert 0 <= jobs.figure(found[row], path) <= 1
+        assert 0 <= record.figure(found[row], path) <= 1
     assert found["uda-10"]["data"]["sst"]["augmented"]["rows"] == 9
     assert found["uda-10"]["data"]["sst"]["augmented"]["file"] == "tfidf({unlabelled_dir}/sst.tsv)"

@@ -5,25 +5,14 @@ import json
 from dataclasses import replace
 
 import pytest
-import tiny
-from sweeps import TABLE, result_of, shown
+from sweeps import TABLE, forget, paper, resolved, result_of, row_of, run_folder, shown
 
 import experiments
-from experiments import TABLES
 from minbert.methods.schedules import make_batches, steps_of_epoch
-from minbert.tables import jobs
-from minbert.tables.rows import Row, find_row, flags_of
+from minbert.tables import record, store
+from minbert.tables.catalogue import TABLES
+from minbert.tables.rows import Row
 from minbert.tables.strategies import ON_CPU, STRATEGY_TABLES, YAN1, YAN_A1
-
-
-def resolved(table, row):
-    return jobs.resolve(flags_of(table, row))
-
-
-def row_of(name):
-    """ "yan1/fused" -> (table, row)"""
-    table, row = name.split("/")
-    return TABLES[table], find_row(TABLES[table], row)
 
 
 def test_names_are_unique_and_every_table_is_listed():
@@ -66,27 +55,26 @@ def test_names_are_unique_and_every_table_is_listed():
     ],
 )
 def test_figures_of_the_papers(row, figures):
-    assert row_of(row)[1].paper == figures
+    assert paper(row) == figures
 
 
 def test_kalickis_row_without_pretraining_has_the_f1_of_each_class():
-    paper = row_of("kalicki2/in_turn")[1].paper
-    assert [paper[f"F1 of {label}"] for label in range(5)] == [0.471, 0.513, 0.393, 0.528, 0.430]
-    assert [paper[f"{task} train"] for task in ("SST", "STS", "Quora")] == [0.962, 0.943, 0.975]
+    figures = paper("kalicki2/in_turn")
+    assert [figures[f"F1 of {label}"] for label in range(5)] == [0.471, 0.513, 0.393, 0.528, 0.430]
+    assert [figures[f"{task} train"] for task in ("SST", "STS", "Quora")] == [0.962, 0.943, 0.975]
 
 
 def test_kalickis_row_with_pretraining():
     """It differs from the row without in its checkpoint alone, and starts from heads trained on that one."""
-    table, row = row_of("kalicki2/mlm")
-    paper = row.paper
-    assert [paper[f"F1 of {label}"] for label in range(5)] == [0.501, 0.551, 0.405, 0.553, 0.454]
-    assert [paper[f"{task} train"] for task in ("SST", "STS", "Quora")] == [0.984, 0.957, 0.971]
-    assert [paper[task] for task in ("SST", "STS", "Quora")] == [0.506, 0.442, 0.806]
+    figures = paper("kalicki2/mlm")
+    assert [figures[f"F1 of {label}"] for label in range(5)] == [0.501, 0.551, 0.405, 0.553, 0.454]
+    assert [figures[f"{task} train"] for task in ("SST", "STS", "Quora")] == [0.984, 0.957, 0.971]
+    assert [figures[task] for task in ("SST", "STS", "Quora")] == [0.506, 0.442, 0.806]
     for one, other in (("mlm", "in_turn"), ("mlm-heads", "in_turn-heads")):
-        a, b = (resolved(table, find_row(table, name)) for name in (one, other))
+        a, b = (resolved(f"kalicki2/{name}") for name in (one, other))
         assert {name for name in a if a[name] != b[name]} == {"model"}, one
         assert a["model"] == "{masked_lm}"
-    assert row.init == "mlm-heads"
+    assert row_of("kalicki2/mlm")[1].init == "mlm-heads"
 
 
 @pytest.mark.parametrize("table", [YAN1, YAN_A1], ids=lambda table: table.name)
@@ -118,16 +106,16 @@ def test_yans_averages_are_our_score(table):
     ],
 )
 def test_flags_of_the_rows(row, flags):
-    found = resolved(*row_of(row))
+    found = resolved(row)
     assert {name: found[name] for name in flags} == flags
 
 
 def test_heads_come_first_in_every_run_of_kalickis_tables():
     for name in ("kalicki0", "kalicki1", "kalicki2", "kalicki3", "kalicki4", "kalicki5"):
         for row in TABLES[name].rows:
-            frozen = resolved(TABLES[name], row)["option"] == "pretrain"
+            frozen = resolved(f"{name}/{row.name}")["option"] == "pretrain"
             assert frozen == (row.init is None)
-            assert frozen or resolved(TABLES[name], find_row(TABLES[name], row.init))["option"] == "pretrain"
+            assert frozen or resolved(f"{name}/{row.init}")["option"] == "pretrain"
 
 
 SHARED = [
@@ -148,7 +136,7 @@ SHARED = [
 
 @pytest.mark.parametrize("names", SHARED, ids="=".join)
 def test_rows_of_several_tables_that_are_one_run(names):
-    flags = [{**resolved(*row_of(name)), "run_dir": None} for name in names]
+    flags = [{**resolved(name), "run_dir": None} for name in names]
     assert all(found == flags[0] for found in flags)
 
 
@@ -159,7 +147,7 @@ def test_what_a_cpu_is_asked_for(table):
     full = TABLES[table.name.removesuffix("-cpu")]
     assert table.rows == full.rows
     for row in table.rows:
-        flags = resolved(table, row)
+        flags = resolved(f"{table.name}/{row.name}")
         assert flags["limit"].keys() == set(flags["tasks"])
         assert all(isinstance(rows, int) and rows <= 4000 for rows in flags["limit"].values())
         assert flags["tasks"] == ["cfimdb"] or 0 < flags["dev_limit"]["quora"] <= 2000
@@ -176,7 +164,7 @@ def test_what_a_cpu_is_asked_for(table):
 
 def test_figure_1_on_a_cpu_halves_quora_and_keeps_pairs_alike():
     table = TABLES["kalicki-f1-cpu"]
-    flags = {row.name: resolved(table, row) for row in table.rows}
+    flags = {row.name: resolved(f"{table.name}/{row.name}") for row in table.rows}
     shares = ("full", "half", "quarter", "eighth")
     assert [flags[f"in_turn-{share}"]["limit"]["quora"] for share in shares] == [4000, 2000, 1000, 500]
     for share in shares:
@@ -202,23 +190,23 @@ def chain(script, monkeypatch):
     return script
 
 
-def weights(home, row):
-    return sorted(path.name for path in (home / f"runs/demo/{row}/seed-11711").glob("*.safetensors"))
+def weights(row):
+    return sorted(path.name for path in run_folder(row).glob("*.safetensors"))
 
 
 def test_a_row_starts_from_another_whose_weights_stay_as_long_as_they_are_needed(chain, run, home, tiny_model):
     assert run("--only", "heads") == 0
-    assert weights(home, "heads") == ["model.safetensors"]
+    assert weights("heads") == ["model.safetensors"]
     assert run("--only", "all") == 0
-    assert weights(home, "heads") == ["model.safetensors"]  # for `fast`
+    assert weights("heads") == ["model.safetensors"]  # for `fast`
     assert run() == 0
     assert chain.rows == ["heads", "all", "fast"]
-    assert weights(home, "heads") == weights(home, "all") == weights(home, "fast") == []
-    folder = home / "runs/demo/heads/seed-11711"
+    assert weights("heads") == weights("all") == weights("fast") == []
+    folder = run_folder("heads")
     assert [flags.init for _, flags, _ in chain.calls] == [None, str(folder), str(folder)]
     assert [flags.model for _, flags, _ in chain.calls] == [str(tiny_model), None, None]
-    result = result_of(home, "all")
-    assert result["model"] == result_of(home, "heads")["model"]  # the checkpoint that it all began with
+    result = result_of("all")
+    assert result["model"] == result_of("heads")["model"]  # the checkpoint that it all began with
     assert str(home) not in json.dumps(result)
     assert run("--seeds", "1") == 0
     assert len(chain.calls) == 3
@@ -229,7 +217,7 @@ def test_the_row_to_start_from_runs_first_wherever_its_weights_are_missing(chain
     assert chain.rows == ["heads", "fast"]
     assert [flags.limit["sst"] for _, flags, _ in chain.calls] == [0.5, 0.5]
     assert run() == 0
-    (home / "results/demo/all/seed-11711.json").unlink()  # its start has a result, but no weights any more
+    forget("all")  # its start has a result, but no weights any more
     assert run() == 0
     assert chain.rows[2:] == ["heads", "all", "fast", "heads", "all"]
     assert "from heads again (its weights are gone) ... ... done" in capsys.readouterr().out
@@ -271,14 +259,13 @@ def test_a_half_done_run_from_other_weights_is_not_continued(chain, run, monkeyp
 
 def test_the_start_is_told_by_what_it_computed_not_by_when(chain, run, home):
     run()
-    path = home / "results/demo/heads/seed-11711.json"
-    result = tiny.read_json(path)
+    result = result_of("heads")
     result["finished"], result["scores"]["train_seconds"] = "later", 7.0
-    path.write_text(json.dumps(result))
+    store.put(CHAIN, result)
     run()
     assert len(chain.calls) == 3
     result["scores"]["dev"]["sst"]["accuracy"] = 0.9
-    path.write_text(json.dumps(result))
+    store.put(CHAIN, result)
     run("--only", "all")
     assert chain.rows[3:] == ["heads", "all"]  # its result is there, but no weights to start from
 
@@ -292,9 +279,9 @@ def test_the_same_run_in_another_table_is_not_run_twice(chain, run, home, monkey
     out = capsys.readouterr().out
     assert "all, seed-11711: the same as demo/all, which is there: SST 0.500" in out
     assert "3 run in" in out
-    twin = tiny.read_json(home / "results/twin/all/seed-11711.json")
+    twin = result_of("all", table="twin")
     assert (twin["table"], twin["row"], twin["ran_as"]) == ("twin", "all", "demo/all")
-    assert twin["scores"] == result_of(home, "all")["scores"]
+    assert twin["scores"] == result_of("all")["scores"]
     assert experiments.main([*arguments, "--seeds", "2", "--only", "plain"]) == 0
     assert chain.rows[6:] == ["plain"]  # another seed is another run
 
@@ -309,11 +296,11 @@ def test_heads_first_then_everything_with_the_real_script(run, home, monkeypatch
     )
     monkeypatch.setitem(TABLES, "demo", replace(TABLE, rows=rows))
     assert run() == 0, capsys.readouterr().out
-    heads, everything = result_of(home, "heads"), result_of(home, "all")
+    heads, everything = result_of("heads"), result_of("all")
     assert everything["scores"]["dev"]["sst"] == heads["scores"]["dev"]["sst"]
     assert everything["scores"]["dev"]["sts"]["pearson"] == pytest.approx(
         heads["scores"]["dev"]["sts"]["pearson"], abs=1e-4
     )
-    assert everything["start"] == jobs.fingerprint(heads)
+    assert everything["start"] == record.fingerprint(heads)
     assert everything["model"] == heads["model"]
-    assert weights(home, "heads") == []
+    assert weights("heads") == []
