@@ -26,7 +26,7 @@ from minbert.augment.copies import METHODS, augment, augment_by_prompting
 from minbert.augment.prompting import PROMPTS, Filter, read_prompts
 from minbert.files import UserError, complain, sha256, short
 from minbert.flags import types as flag_types
-from minbert.flags.parser import Parser
+from minbert.flags.fields import Parser
 from minbert.text.rows import read_rows
 
 OF_ALL = {"method", "source", "out", "task", "seed"}

@@ -295,7 +295,7 @@ def open_saved(folder, parsed):
 
 
 def open_plain(flags, folder):
-    """The model of a finished run, on the device of `flags` (flags.parser.Model)."""
+    """The model of a finished run, on the device of `flags` (flags.groups.Model)."""
     parsed = checks.build_parser().parse_args([])
     parsed.use_gpu, parsed.precision, parsed.given = flags.use_gpu, flags.precision, []
     return open_saved(folder, parsed)[0]

@@ -17,8 +17,9 @@ from dataclasses import dataclass
 
 from minbert.files import UserError
 from minbert.flags import checks, types
-from minbert.flags.groups import Parser, add_group, flag
-from minbert.flags.parser import COURSE_NAMES, DEFAULTS, Data, Model, Optimisation, Options, Run, Schedule
+from minbert.flags.fields import Parser, add_group, flag
+from minbert.flags.groups import COURSE_NAMES, Data, Model, Optimisation, Run, Schedule
+from minbert.flags.parser import DEFAULTS, Options
 from minbert.script import begin, carry_out
 
 MAY_CHANGE = ("resume", "run_dir", "checkpoint_minutes")  # these do not decide what a run computes

@@ -12,8 +12,9 @@ from pathlib import Path
 from datasets import GLUE_TASKS, TASKS
 from minbert.choices import CLASS_STEPS
 from minbert.files import UserError
+from minbert.flags.groups import COURSE_NAMES, INPUTS, OUTPUTS, Heads
 from minbert.flags.methods import Regularizers, SemiSupervised
-from minbert.flags.parser import COURSE_NAMES, DEFAULTS, INPUTS, OUTPUTS, Heads, Options, build_parser, scored_tasks
+from minbert.flags.parser import DEFAULTS, Options, build_parser, scored_tasks
 from minbert.methods.schedules import SCHEDULES
 
 LEARNING_RATES = {"pretrain": 1e-3, "finetune": 1e-5}

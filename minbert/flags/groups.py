@@ -1,87 +1,285 @@
-"""Groups of flags: one frozen dataclass each, whose fields are the flags and say all that argparse needs to know.
+"""The groups of flags of multitask_classifier.py, but for those of the methods (methods.py): see fields.py.
 
-    @dataclass(frozen=True)
-    class Regularizers:
-        "regularizers and gradients"                                     the group's title in --help
-
-        pcgrad: bool = flag(False, help="gradient surgery")              --pcgrad
-        smart: float | None = flag(type=types.positive(float), ...)      --smart WEIGHT
-
-So a flag is said once: its name, default, type and help stand in one place, and whoever is given a group reads
-`regularizers.smart`. Imports no torch.
+Names and meanings are those of the course's starter (CS224N default project) where it has them. Imports no torch.
 """
 
-import argparse
-from dataclasses import MISSING, field, fields
+from dataclasses import dataclass
+from pathlib import Path
 
-from minbert.files import UserError
+from datasets import TASKS
+from minbert import choices
+from minbert.choices import told
+from minbert.flags import types
+from minbert.flags.fields import flag, one_flag_each
+from minbert.methods.schedules import SCHEDULES, STEPS
 
-
-def flag(default=None, **words):
-    """A field that is a flag: `words` are those of argparse's add_argument. The default None means "not given"."""
-    if isinstance(default, dict):
-        return field(default_factory=dict, metadata=words)
-    return field(default=default, metadata=words)
-
-
-def one_flag_each(flags):
-    """A field that gathers many flags of one kind, {name: argparse's words}: it holds {name: value} of those given."""
-    return field(default_factory=dict, metadata={"flags": flags})
+COURSE_NAMES = {task.course_name: task.name for task in TASKS.values() if task.course_name}  # its prefixes -> our names
+INPUTS = [f"{prefix}_{split}" for prefix in COURSE_NAMES for split in ("train", "dev", "test")]
+OUTPUTS = [f"{prefix}_{split}_out" for prefix in COURSE_NAMES for split in ("dev", "test")]
 
 
-def _flags(group):
-    """(name, default, argparse's words) of each flag of a group."""
-    for one in fields(group):
-        if "flags" in one.metadata:
-            yield from ((name, None, words) for name, words in one.metadata["flags"].items())
-        else:
-            yield one.name, one.default_factory() if one.default is MISSING else one.default, one.metadata
+@dataclass(frozen=True)
+class Model:
+    """what is trained"""
+
+    option: str = flag(
+        "pretrain",
+        choices=("pretrain", "finetune"),
+        help="pretrain: freeze BERT, train the heads; finetune: train everything (default: %(default)s)",
+    )
+    model: str | None = flag(
+        metavar="NAME",
+        help="a checkpoint: a folder, a Hugging Face hub id, or minilm (small, also installed by a package). "
+        "Default: bert-base-uncased where it can be had, otherwise minilm",
+    )
+    tasks: list | None = flag(
+        type=types.names,
+        metavar="T,...",
+        help=f"tasks to train on: {', '.join(TASKS)}, or your own in datasets.TASKS (default: "
+        f"{','.join(COURSE_NAMES.values())}). Training any of the first three scores all three",
+    )
+    init: str | None = flag(
+        metavar="RUN",
+        help="start from the best weights of a finished run, trunk and heads (heads first, then all: two runs)",
+    )
+    hidden_dropout_prob: float = flag(
+        0.3, type=types.share, metavar="P", help="dropout of the heads (default: %(default)s)"
+    )
+    attention: str = flag(
+        "plain", choices=tuple(choices.ATTENTION), help=f"{told(choices.ATTENTION)} (default: %(default)s)"
+    )
+    max_length: int = flag(
+        512,
+        type=types.max_length,
+        metavar="N",
+        help="longest sequence in tokens (default: %(default)s, or as many as the model has positions)",
+    )
+    use_gpu: bool = flag(False, help="train on the CUDA device")
+    precision: str | None = flag(
+        choices=("fp32", "bf16"),
+        help="bf16: autocast with fp32 weights, GPU only (default: bf16 with --use_gpu, otherwise fp32)",
+    )
+
+    @property
+    def frozen(self):
+        """Whether the trunk stays as it is."""
+        return self.option == "pretrain"
+
+    @property
+    def device(self):
+        return "cuda" if self.use_gpu else "cpu"
 
 
-class Parser(argparse.ArgumentParser):
-    def error(self, message):
-        """One line instead of the whole usage."""
-        raise UserError(f"{message} (see --help)")
+@dataclass(frozen=True)
+class Heads:
+    """pairs and heads"""
 
-    def parse_with_given(self, argv=None):
-        """The command line as a namespace, and in it `given`: the names of the flags that were on it. Call it once:
-        the defaults are gone then."""
-        options = self.parse_args(argv)
-        for action in self._actions:
-            action.default = argparse.SUPPRESS
-        options.given = sorted(vars(self.parse_args(argv)))
-        return options
-
-
-def add_group(parser, group, only=None):
-    """Add the flags of a group (a dataclass) to a parser under the group's title, or `only` some without one."""
-    arguments = parser.add_argument_group(group.__doc__.partition("\n")[0]) if only is None else parser
-    for name, default, words in _flags(group):
-        if only is None or name in only:
-            action = {"action": "store_true"} if isinstance(default, bool) else {}
-            arguments.add_argument(f"--{name}", default=default, **action, **words)
-
-
-def defaults_of(groups):
-    """{flag: its default} of some groups."""
-    return {name: default for group in groups for name, default, _ in _flags(group)}
-
-
-def take(group, values):
-    """The group with its flags out of {flag: value}, which may hold more."""
-    found = {}
-    for one in fields(group):
-        if "flags" in one.metadata:
-            found[one.name] = {name: values[name] for name in one.metadata["flags"] if values[name] is not None}
-        else:
-            found[one.name] = values[one.name]
-    return group(**found)
+    pairs: str = flag(
+        "fused",
+        choices=choices.PAIRS,
+        help="fused: one sequence [CLS] A [SEP] B [SEP]; otherwise A and B are encoded separately as u and v, and "
+        f"joined: {told(choices.JOINS)} (default: %(default)s)",
+    )
+    pooling: str = flag(
+        "cls",
+        choices=tuple(choices.POOLING),
+        help=f"a sequence's embedding: {told(choices.POOLING)} (default: %(default)s)",
+    )
+    sts_head: str = flag(
+        "regression",
+        choices=tuple(choices.STS_HEADS),
+        help=f"how a score is told: {told(choices.STS_HEADS)} (default: %(default)s)",
+    )
+    sts_cosine: str = flag(
+        "scaled",
+        choices=tuple(choices.STS_COSINES),
+        help=f"the cosine head's score: {told(choices.STS_COSINES)} (default: %(default)s)",
+    )
+    sts_predict: str = flag(
+        "argmax",
+        choices=tuple(choices.STS_PREDICTIONS),
+        help=f"the score that the 26 or 6 classes predict: {told(choices.STS_PREDICTIONS)} (default: %(default)s)",
+    )
+    sst_head: str = flag(
+        "softmax", choices=tuple(choices.SST_HEADS), help=f"{told(choices.SST_HEADS)} (default: %(default)s)"
+    )
 
 
-def flat(instance):
-    """{flag: value} of a group, the opposite of `take`."""
-    found = {}
-    for one in fields(instance):
-        value = getattr(instance, one.name)
-        found |= {**dict.fromkeys(one.metadata["flags"]), **value} if "flags" in one.metadata else {one.name: value}
-    return found
+@dataclass(frozen=True)
+class Schedule:
+    """which batches make a step"""
+
+    schedule: str = flag(
+        "simultaneous",
+        choices=tuple(SCHEDULES),
+        metavar="NAME",
+        help="; ".join(f"{name}: {preset.told}" for name, preset in SCHEDULES.items()) + " (default: %(default)s)",
+    )
+    step: str | None = flag(
+        choices=STEPS,
+        help="one update on the sum of the tasks' losses, or one after each task's batch (default: the schedule's own: "
+        "summed for simultaneous, otherwise per_task)",
+    )
+    task_order: list | None = flag(
+        type=types.names,
+        metavar="T,...",
+        help="order of the tasks in a schedule that has one (default: the schedule's own)",
+    )
+    batch_size: int | dict = flag(
+        8,
+        type=types.one_or_per_task(types.positive(int)),
+        metavar="N",
+        help="examples of each task in a batch: one number, or per task as sst=64,quora=32 (default: %(default)s)",
+    )
+    epochs: int = flag(10, type=types.positive(int), metavar="N", help="epochs (default: %(default)s)")
+    epoch_steps: int | None = flag(
+        type=types.positive(int),
+        metavar="N",
+        help="an epoch has N batches of each task, sets starting again as needed (simultaneous, sequential, "
+        "mtdnn_upsample; default: as many as the longest has)",
+    )
+    shuffle: str = flag(
+        "epoch",
+        choices=("epoch", "once"),
+        help="shuffle each set anew every epoch, or once (default: %(default)s)",
+    )
+    balanced_sample: str = flag(
+        "epoch",
+        choices=("epoch", "once"),
+        help="balanced_round_robin: draw the sample of the larger sets every epoch, or once (default: %(default)s)",
+    )
+    seed: int = flag(11711, type=types.seed, metavar="N", help="random seed (default: %(default)s)")
+
+
+@dataclass(frozen=True)
+class Optimisation:
+    """how an update is made"""
+
+    lr: float | list | None = flag(
+        type=types.one_or_more(types.positive(float)),
+        metavar="X",
+        help="learning rate; several, as 2e-5,3e-5, are tried in turn and the best on dev is kept (default: 1e-3 for "
+        "pretrain, 1e-5 for finetune)",
+    )
+    lr_schedule: str = flag(
+        "constant",
+        choices=tuple(choices.LR_SCHEDULES),
+        help=f"{told(choices.LR_SCHEDULES)} (default: %(default)s)",
+    )
+    warmup: float = flag(
+        0.0,
+        type=types.share,
+        metavar="SHARE",
+        help="share of all updates in which the rate rises from 0; needs --lr_schedule linear (default: 0)",
+    )
+    clip: float | None = flag(
+        type=types.positive(float), metavar="NORM", help="clip the gradient's norm to this (default: off)"
+    )
+    weight_decay: float = flag(0.0, type=types.not_negative(float), metavar="X", help="decoupled decay (default: 0)")
+    no_decay_bias_norm: bool = flag(
+        False, help="leave biases and LayerNorm out of the weight decay (default: decay everything, as the course)"
+    )
+    layer_decay: float = flag(
+        1.0,
+        type=types.factor,
+        metavar="F",
+        help="multiply the learning rate by F for each layer further down (default: 1, the same for all)",
+    )
+    compile: bool = flag(False, help="compile the optimizer's update (needs a C++ compiler on a CPU)")
+
+
+@dataclass(frozen=True)
+class Data:
+    """data"""
+
+    data_dir: str | None = flag(
+        metavar="DIR", help="the course's files (default: data/cs224n if it exists, else data/sample)"
+    )
+    glue_dir: str | None = flag(
+        metavar="DIR", help="GLUE's folders (default: data/glue if it exists, else data/sample/glue)"
+    )
+    imdb_dir: str | None = flag(metavar="DIR", help="IMDB's files, for --tasks imdb (default: data/imdb)")
+    limit: dict = flag(
+        {},
+        type=types.per_task(types.rows_or_share),
+        metavar="T=N,...",
+        help="train on a fixed subset of a task: rows (quora=14057) or a share (quora=0.1)",
+    )
+    dev_limit: dict = flag(
+        {},
+        type=types.per_task(types.rows_or_share),
+        metavar="T=N,...",
+        help="score a fixed part of a task's dev set, for sweeps",
+    )
+    labels_per_class: int | None = flag(
+        type=types.positive(int),
+        metavar="N",
+        help="keep the labels of N training rows of each class (of STS: of its 26 scores), drawn by --seed; the rest "
+        "is text without labels",
+    )
+    train_on_augmented: dict = flag(
+        {},
+        type=types.per_task(str),
+        metavar="T=FILE,...",
+        help="train on changed texts (augmentation.py writes them) instead of a task's own: each has the label of its "
+        "original, by id; rows without one are left out",
+    )
+    inputs: dict = one_flag_each(
+        {
+            name: {"metavar": "FILE", "help": f"{COURSE_NAMES[prefix]}: the {split} file (default: in --data_dir)"}
+            for name in INPUTS
+            for prefix, split in [name.split("_")]
+        }
+    )
+
+
+@dataclass(frozen=True)
+class Run:
+    """the run"""
+
+    run_dir: str | None = flag(metavar="DIR", help="the run's folder, which must be new (default: runs/ and the time)")
+    resume: str | bool | None = flag(
+        nargs="?",
+        const=True,
+        metavar="DIR",
+        help="continue a killed run, to the same result as if it had not been killed: the run in DIR, or in --run_dir",
+    )
+    patience: int | None = flag(
+        type=types.positive(int), metavar="N", help="stop after N epochs without a better score (default: off)"
+    )
+    checkpoint_minutes: float = flag(
+        10.0,
+        type=types.positive(float),
+        metavar="M",
+        help="save the state this often besides at the end of each epoch (default: %(default)g)",
+    )
+    skip_test: bool = flag(False, help="no test predictions at the end, for sweeps")
+    eval_train: bool = flag(False, help="also score the best model on the training sets")
+    tensorboard: bool = flag(False, help="also write TensorBoard event files into the run")
+    outputs: dict = one_flag_each(
+        {
+            name: {"metavar": "FILE", "help": f"{COURSE_NAMES[prefix]}: {split} predictions (default: in the run)"}
+            for name in OUTPUTS
+            for prefix, split, _ in [name.split("_")]
+        }
+    )
+
+    @property
+    def folder(self):
+        """Where the run is: a folder to be made, or that of the run to resume."""
+        return Path(self.resume if isinstance(self.resume, str) else self.run_dir)
+
+
+@dataclass(frozen=True)
+class SavedRun:
+    """instead of training"""
+
+    evaluate: str | None = flag(
+        metavar="RUN",
+        help="score a saved run on dev and write dev and test predictions into RUN/evaluation (or --run_dir)",
+    )
+    predict: str | None = flag(
+        metavar="RUN",
+        help="read sentences, or pairs with a tab between, and print what each head of a saved run says",
+    )
+    input: str | None = flag(metavar="FILE", help="what --predict reads (default: standard input)")

@@ -1,4 +1,4 @@
-"""Flags of methods beside plain supervised training: regularizers, unlabelled text, pseudo-labels. See groups.py."""
+"""Flags of methods beside plain supervised training: regularizers, unlabelled text, pseudo-labels. See fields.py."""
 
 from dataclasses import dataclass
 
@@ -6,7 +6,7 @@ from labeling import SCHEMES
 from minbert import choices
 from minbert.choices import told
 from minbert.flags import types
-from minbert.flags.groups import flag
+from minbert.flags.fields import flag
 
 PLAIN = "plain"  # not a scheme: the single-task models that schemes are compared with
 

@@ -50,7 +50,7 @@ class Progress:
 class Loop:
     """Trains `model` to the end of `plan` (plan.Plan), from wherever `progress` stands, in the run's `folder`.
 
-    settings   how an update is made (flags.parser.Optimisation): rate, warm-up, clipping
+    settings   how an update is made (flags.groups.Optimisation): rate, warm-up, clipping
     backward   step -> [Loss]: leaves the gradient of a step's losses, added up, in the parameters
     exam       asked after each epoch: score(loop) -> a dict, what the epoch came to; then keep(loop, record) what is
                worth keeping, and say(loop, record) what a reader wants to know

@@ -131,7 +131,7 @@ class Trainer:
 
 
 def make_optimizer(model, flags):
-    """AdamW for a model, by the flags of flags.parser.Optimisation."""
+    """AdamW for a model, by the flags of flags.groups.Optimisation."""
     groups = parameter_groups(model, flags.weight_decay, not flags.no_decay_bias_norm, flags.lr, flags.layer_decay)
     return AdamW(groups, lr=flags.lr, compiled=flags.compile)
 
