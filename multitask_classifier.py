@@ -150,7 +150,7 @@ def build_model(found, options):
     torch.manual_seed(options.schedule.seed)  # the heads' initial weights
     model = MultitaskBERT(
         bert,
-        checks.tasks_of(options.scored),
+        options.scored,
         flags.hidden_dropout_prob,
         heads.pairs,
         heads.pooling,
@@ -215,7 +215,7 @@ def train_plain(options):
     """The plain models of all tasks, as the run that label schemes are compared with."""
     start = run_folder.begin(options)
     scores = train_plain_models(start).finish(start.folder)
-    report(start.folder, checks.tasks_of(start.options.scored), start.data, scores)
+    report(start.folder, start.options.scored, start.data, scores)
 
 
 def train_plain_models(start):

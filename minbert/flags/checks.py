@@ -115,21 +115,17 @@ def _check_tasks(options):
 
 
 def _check_kinds(options):
-    """What flags need of the tasks' kinds: --pairs a task on pairs, TSA and UDA the probabilities of classes."""
-    tasks = tasks_of(scored_tasks(options.tasks))
+    """Whether there are such tasks, and what flags need of their kinds: --pairs a task on pairs, TSA and UDA classes."""
+    names = scored_tasks(options.tasks)
+    if unknown := [name for name in names if name not in TASKS]:
+        raise UserError(f"{', '.join(unknown)}: no such task; there are {', '.join(TASKS)}")
+    tasks = {name: TASKS[name] for name in names}
     if "pairs" in options.given and not any(task.is_pair for task in tasks.values()):
         raise UserError(f"--pairs is of no use in a run with --tasks {','.join(options.tasks)}: no task reads pairs")
     for name, task in tasks.items():
         flag = "tsa" if options.tsa and name in options.tasks else "uda" if name in options.uda else None
         if flag and task.kind == "regression" and options.sts_head not in CLASS_STEPS:
             raise UserError(f"--{flag} needs classes, but {name} has a regression head: add --sts_head classification")
-
-
-def tasks_of(names):
-    """{name: Task} of these names. Raises UserError for an unknown one."""
-    if unknown := [name for name in names if name not in TASKS]:
-        raise UserError(f"{', '.join(unknown)}: no such task; there are {', '.join(TASKS)}")
-    return {name: TASKS[name] for name in names}
 
 
 def _check_heads(options):

@@ -6,6 +6,7 @@ Imports no torch: `--help` is instant.
 import argparse
 from dataclasses import dataclass
 
+from datasets import TASKS
 from minbert.flags import types
 from minbert.flags.fields import Parser, add_group, defaults_of, flat, take
 from minbert.flags.groups import COURSE_NAMES, Data, Heads, Model, Optimisation, Run, SavedRun, Schedule
@@ -75,8 +76,8 @@ class Options:
 
     @property
     def scored(self):
-        """The names of the tasks with a head."""
-        return scored_tasks(self.model.tasks)
+        """{name: Task} of every task with a head."""
+        return {name: TASKS[name] for name in scored_tasks(self.model.tasks)}
 
 
 def scored_tasks(trained):

@@ -7,7 +7,6 @@ from pathlib import Path
 from base_bert import BertConfig
 from datasets import Examples, data_folder, read, subset
 from minbert.files import UserError
-from minbert.flags.checks import tasks_of
 from minbert.text.tokenization import SentencePairs, Sequences, Tokenizer
 from minbert.text.unlabelled import read_copies, read_unlabelled, split_labels
 
@@ -25,7 +24,7 @@ def read_data(options, tokenizer, training=True):
     Without `training` the training sets are left out."""
     flags, fused = options.data, options.heads.pairs == "fused"
     data, reasons, notes = {}, {}, []
-    for name, task in tasks_of(options.scored).items():
+    for name, task in options.scored.items():
         data[name] = {}
         for split in task.files:
             path, why = _path_of(task, split, flags)

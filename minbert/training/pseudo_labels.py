@@ -20,7 +20,6 @@ import labeling
 from datasets import Examples, Task, fingerprint
 from minbert.files import UserError, sha256, write_json, write_text, written_whole
 from minbert.flags import checks as command_line
-from minbert.flags.checks import tasks_of
 from minbert.flags.parser import DEFAULTS
 from minbert.methods.shared_head import UNION, merging_of
 from minbert.text.tokenization import Sequences
@@ -41,7 +40,7 @@ class PlainModels:
     """
 
     def __init__(self, options, data, model_sha, open_model):
-        self.options, self.data, self.tasks = options, data, tasks_of(options.scored)
+        self.options, self.data, self.tasks = options, data, options.scored
         self._open_model, self._models, self._best = open_model, {}, {}
         self.folders = {  # {task: {rate: folder}}
             task: {rate: self._folder(task, rate, model_sha) for rate in options.pseudo_labels.plain_lr}
@@ -149,7 +148,7 @@ class PlainModels:
 
 def teachers_of(options):
     """The tasks whose plain models a run needs: under `plain` all of them."""
-    scheme, tasks = options.pseudo_labels.scheme, tasks_of(options.scored)
+    scheme, tasks = options.pseudo_labels.scheme, options.scored
     return labeling.teachers_needed(scheme, merging_of(scheme, tasks)) if scheme else tuple(tasks)
 
 
@@ -165,7 +164,7 @@ def with_targets(options, data, plain):
 
     plain: PlainModels. The order of the tasks is the merging's, whatever the order of the flags.
     """
-    tasks, scheme = tasks_of(options.scored), options.pseudo_labels.scheme
+    tasks, scheme = options.scored, options.pseudo_labels.scheme
     merging = merging_of(scheme, tasks)
     ids, texts, parts, targets = [], [], [], []
     for name in merging.tasks:

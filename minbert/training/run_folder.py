@@ -19,7 +19,6 @@ from datasets import fingerprint
 from minbert import hub
 from minbert.files import UNFINISHED, UserError, remove_unfinished, sha256, write_json
 from minbert.flags import checks as command_line
-from minbert.flags.checks import tasks_of
 from minbert.flags.methods import PLAIN
 from minbert.flags.parser import Options
 from minbert.training.data import fit_to_checkpoint, read_data
@@ -97,7 +96,7 @@ def find_model(flags):
 
 def fit(options, found):
     """As data.fit_to_checkpoint, with what it needs of the flags."""
-    pairs = any(task.is_pair for task in tasks_of(options.scored).values())
+    pairs = any(task.is_pair for task in options.scored.values())
     return fit_to_checkpoint(found, options.model.max_length, "max_length" in options.given, pairs)
 
 
