@@ -13,7 +13,7 @@ JOINS = {  # of the embeddings u and v of a pair whose sentences are encoded sep
     "cosine": "cos(u, v)",
     "dot_attention": "attention between the two",
 }
-PAIRS = ("fused", *JOINS)
+PAIRS = {"fused": "[CLS] A [SEP] B [SEP]", **JOINS}
 
 POOLING = {"cls": "the pooler over [CLS]", "mean": "the mean hidden state"}
 

@@ -115,7 +115,7 @@ def _check_tasks(options):
 
 
 def _check_kinds(options):
-    """Whether there are such tasks, and what flags need of their kinds: --pairs a task on pairs, TSA and UDA classes."""
+    """Unknown tasks, and what flags need of their kinds: --pairs a task on pairs, TSA and UDA probabilities."""
     names = scored_tasks(options.tasks)
     if unknown := [name for name in names if name not in TASKS]:
         raise UserError(f"{', '.join(unknown)}: no such task; there are {', '.join(TASKS)}")

@@ -14,11 +14,17 @@ So a flag is said once: its name, default, type and help stand in one place, and
 import argparse
 from dataclasses import MISSING, field, fields
 
+from minbert.choices import told
 from minbert.files import UserError
 
 
 def flag(default=None, **words):
-    """A field that is a flag: `words` are those of argparse's add_argument. The default None means "not given"."""
+    """A field that is a flag. The default None means "not given". words: those of argparse's add_argument; `choices`
+    may be {name: what it is}, and `help` says these then, and the default, by itself."""
+    if isinstance(words.get("choices"), dict):
+        words["help"] = words.get("help", "") + told(words["choices"])
+    if not (default is None or default is False or default == {}) and "(default" not in words["help"]:
+        words["help"] += " (default: %(default)s)"
     if isinstance(default, dict):
         return field(default_factory=dict, metadata=words)
     return field(default=default, metadata=words)

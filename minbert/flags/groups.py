@@ -8,7 +8,6 @@ from pathlib import Path
 
 from datasets import TASKS
 from minbert import choices
-from minbert.choices import told
 from minbert.flags import types
 from minbert.flags.fields import flag, one_flag_each
 from minbert.methods.schedules import SCHEDULES, STEPS
@@ -25,7 +24,7 @@ class Model:
     option: str = flag(
         "pretrain",
         choices=("pretrain", "finetune"),
-        help="pretrain: freeze BERT, train the heads; finetune: train everything (default: %(default)s)",
+        help="pretrain: freeze BERT, train the heads; finetune: train everything",
     )
     model: str | None = flag(
         metavar="NAME",
@@ -42,12 +41,8 @@ class Model:
         metavar="RUN",
         help="start from the best weights of a finished run, trunk and heads (heads first, then all: two runs)",
     )
-    hidden_dropout_prob: float = flag(
-        0.3, type=types.share, metavar="P", help="dropout of the heads (default: %(default)s)"
-    )
-    attention: str = flag(
-        "plain", choices=tuple(choices.ATTENTION), help=f"{told(choices.ATTENTION)} (default: %(default)s)"
-    )
+    hidden_dropout_prob: float = flag(0.3, type=types.share, metavar="P", help="dropout of the heads")
+    attention: str = flag("plain", choices=choices.ATTENTION)
     max_length: int = flag(
         512,
         type=types.max_length,
@@ -75,34 +70,15 @@ class Heads:
     """pairs and heads"""
 
     pairs: str = flag(
-        "fused",
-        choices=choices.PAIRS,
-        help="fused: one sequence [CLS] A [SEP] B [SEP]; otherwise A and B are encoded separately as u and v, and "
-        f"joined: {told(choices.JOINS)} (default: %(default)s)",
+        "fused", choices=choices.PAIRS, help="one sequence, or A and B encoded separately as u and v, and joined; "
     )
-    pooling: str = flag(
-        "cls",
-        choices=tuple(choices.POOLING),
-        help=f"a sequence's embedding: {told(choices.POOLING)} (default: %(default)s)",
-    )
-    sts_head: str = flag(
-        "regression",
-        choices=tuple(choices.STS_HEADS),
-        help=f"how a score is told: {told(choices.STS_HEADS)} (default: %(default)s)",
-    )
-    sts_cosine: str = flag(
-        "scaled",
-        choices=tuple(choices.STS_COSINES),
-        help=f"the cosine head's score: {told(choices.STS_COSINES)} (default: %(default)s)",
-    )
+    pooling: str = flag("cls", choices=choices.POOLING, help="a sequence's embedding: ")
+    sts_head: str = flag("regression", choices=choices.STS_HEADS, help="how a score is told: ")
+    sts_cosine: str = flag("scaled", choices=choices.STS_COSINES, help="the cosine head's score: ")
     sts_predict: str = flag(
-        "argmax",
-        choices=tuple(choices.STS_PREDICTIONS),
-        help=f"the score that the 26 or 6 classes predict: {told(choices.STS_PREDICTIONS)} (default: %(default)s)",
+        "argmax", choices=choices.STS_PREDICTIONS, help="the score that the 26 or 6 classes predict: "
     )
-    sst_head: str = flag(
-        "softmax", choices=tuple(choices.SST_HEADS), help=f"{told(choices.SST_HEADS)} (default: %(default)s)"
-    )
+    sst_head: str = flag("softmax", choices=choices.SST_HEADS)
 
 
 @dataclass(frozen=True)
@@ -110,10 +86,7 @@ class Schedule:
     """which batches make a step"""
 
     schedule: str = flag(
-        "simultaneous",
-        choices=tuple(SCHEDULES),
-        metavar="NAME",
-        help="; ".join(f"{name}: {preset.told}" for name, preset in SCHEDULES.items()) + " (default: %(default)s)",
+        "simultaneous", choices={name: schedule.told for name, schedule in SCHEDULES.items()}, metavar="NAME"
     )
     step: str | None = flag(
         choices=STEPS,
@@ -129,26 +102,22 @@ class Schedule:
         8,
         type=types.one_or_per_task(types.positive(int)),
         metavar="N",
-        help="examples of each task in a batch: one number, or per task as sst=64,quora=32 (default: %(default)s)",
+        help="examples of each task in a batch: one number, or per task as sst=64,quora=32",
     )
-    epochs: int = flag(10, type=types.positive(int), metavar="N", help="epochs (default: %(default)s)")
+    epochs: int = flag(10, type=types.positive(int), metavar="N", help="epochs")
     epoch_steps: int | None = flag(
         type=types.positive(int),
         metavar="N",
         help="an epoch has N batches of each task, sets starting again as needed (simultaneous, sequential, "
         "mtdnn_upsample; default: as many as the longest has)",
     )
-    shuffle: str = flag(
-        "epoch",
-        choices=("epoch", "once"),
-        help="shuffle each set anew every epoch, or once (default: %(default)s)",
-    )
+    shuffle: str = flag("epoch", choices=("epoch", "once"), help="shuffle each set anew every epoch, or once")
     balanced_sample: str = flag(
         "epoch",
         choices=("epoch", "once"),
-        help="balanced_round_robin: draw the sample of the larger sets every epoch, or once (default: %(default)s)",
+        help="balanced_round_robin: draw the sample of the larger sets every epoch, or once",
     )
-    seed: int = flag(11711, type=types.seed, metavar="N", help="random seed (default: %(default)s)")
+    seed: int = flag(11711, type=types.seed, metavar="N", help="random seed")
 
 
 @dataclass(frozen=True)
@@ -161,29 +130,22 @@ class Optimisation:
         help="learning rate; several, as 2e-5,3e-5, are tried in turn and the best on dev is kept (default: 1e-3 for "
         "pretrain, 1e-5 for finetune)",
     )
-    lr_schedule: str = flag(
-        "constant",
-        choices=tuple(choices.LR_SCHEDULES),
-        help=f"{told(choices.LR_SCHEDULES)} (default: %(default)s)",
-    )
+    lr_schedule: str = flag("constant", choices=choices.LR_SCHEDULES)
     warmup: float = flag(
         0.0,
         type=types.share,
         metavar="SHARE",
-        help="share of all updates in which the rate rises from 0; needs --lr_schedule linear (default: 0)",
+        help="share of all updates in which the rate rises from 0; needs --lr_schedule linear",
     )
     clip: float | None = flag(
         type=types.positive(float), metavar="NORM", help="clip the gradient's norm to this (default: off)"
     )
-    weight_decay: float = flag(0.0, type=types.not_negative(float), metavar="X", help="decoupled decay (default: 0)")
+    weight_decay: float = flag(0.0, type=types.not_negative(float), metavar="X", help="decoupled decay")
     no_decay_bias_norm: bool = flag(
         False, help="leave biases and LayerNorm out of the weight decay (default: decay everything, as the course)"
     )
     layer_decay: float = flag(
-        1.0,
-        type=types.factor,
-        metavar="F",
-        help="multiply the learning rate by F for each layer further down (default: 1, the same for all)",
+        1.0, type=types.factor, metavar="F", help="multiply the learning rate by F for each layer further down"
     )
     compile: bool = flag(False, help="compile the optimizer's update (needs a C++ compiler on a CPU)")
 
@@ -248,10 +210,7 @@ class Run:
         type=types.positive(int), metavar="N", help="stop after N epochs without a better score (default: off)"
     )
     checkpoint_minutes: float = flag(
-        10.0,
-        type=types.positive(float),
-        metavar="M",
-        help="save the state this often besides at the end of each epoch (default: %(default)g)",
+        10.0, type=types.positive(float), metavar="M", help="save the state this often besides at the end of each epoch"
     )
     skip_test: bool = flag(False, help="no test predictions at the end, for sweeps")
     eval_train: bool = flag(False, help="also score the best model on the training sets")
@@ -279,7 +238,6 @@ class SavedRun:
         help="score a saved run on dev and write dev and test predictions into RUN/evaluation (or --run_dir)",
     )
     predict: str | None = flag(
-        metavar="RUN",
-        help="read sentences, or pairs with a tab between, and print what each head of a saved run says",
+        metavar="RUN", help="read sentences, or pairs with a tab between, and print what each head of a saved run says"
     )
     input: str | None = flag(metavar="FILE", help="what --predict reads (default: standard input)")
