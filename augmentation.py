@@ -96,7 +96,7 @@ def json_object(text):
     return value
 
 
-def check(parser, options):
+def check_flags(parser, options):
     """Raises UserError for a flag that the method does not know, and where one that it needs is missing."""
     method, every = options.method, vars(options).keys()
     for name in sorted(every - OF_ALL - FLAGS_OF.get(method, every - {"p"})):
@@ -113,7 +113,7 @@ def main(argv=None):
     try:
         parser = build_parser()
         options = parser.parse_args(argv)
-        check(parser, options)
+        check_flags(parser, options)
         source, out = Path(options.source), Path(options.out)
         rows = read_rows(source, options.task)
         if out.exists() and out.samefile(source):

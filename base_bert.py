@@ -1,6 +1,6 @@
 """BERT's configuration, its initialisation, and reading and writing its checkpoints.
 
-The architecture is Devlin et al. 2019, "BERT: Pre-training of Deep Bidirectional Transformers" (section 3); this room
+The architecture is Devlin et al. 2019, "BERT: Pre-training of Deep Bidirectional Transformers" (section 3); this file
 knows its sizes and the names of its parameters, not how they are used (that is `bert.py`).
 
 A checkpoint is a Hugging Face folder: `config.json` beside `model.safetensors` or `pytorch_model.bin`. Many hands have

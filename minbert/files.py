@@ -1,4 +1,4 @@
-"""Errors a user can mend, and files that are written whole or not at all. Every other room may import this one."""
+"""Errors a user can mend, and files that are written whole or not at all. Every other file may import this one."""
 
 import contextlib
 import hashlib

@@ -1,7 +1,7 @@
 """Where a checkpoint comes from: a folder, the Hugging Face hub (its cache first), or the package that carries MiniLM.
 
 A checkpoint is a folder with `config.json`, `model.safetensors` (or `pytorch_model.bin`) and `tokenizer.json` (or
-`vocab.txt`). This room finds or fetches that folder and says in one sentence where it came from; it opens none of it.
+`vocab.txt`). This file finds or fetches that folder and says in one sentence where it came from; it opens none of it.
 
 The hub is asked the polite way: the cache first, then one small question with a deadline, and only then the download.
 (Asked directly, `huggingface_hub` retries for 23 s where the network refuses and for minutes where it is silent.)

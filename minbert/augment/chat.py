@@ -42,7 +42,7 @@ class Failed(Exception):
     """This request got no answer; its text says why. Nothing was answered, so asking again pays nothing twice."""
 
 
-class Stopped(Exception):
+class Ending(Exception):
     """The command is ending: no further request is made."""
 
 
@@ -76,12 +76,12 @@ class Pace:
         self.lock = threading.Lock()
 
     def turn(self):
-        """Return when a request may start. One thread waits, the others wait for it. Raises Stopped."""
+        """Return when a request may start. One thread waits, the others wait for it. Raises Ending."""
         with self.lock:
             while (delay := max(self.free_at, self.held_until) - self.clock()) > 0:
                 self.pause(delay)
             if self.stopped.is_set():
-                raise Stopped
+                raise Ending
             self.free_at = self.clock() + self.gap
             self.turns += 1
 
@@ -91,7 +91,7 @@ class Pace:
 
     def pause(self, seconds):
         if self.wait(seconds):
-            raise Stopped
+            raise Ending
 
     def stop(self):
         """End every wait: what is on its way arrives, and nothing starts any more."""
@@ -132,7 +132,7 @@ class Chat:
         """The endpoint's Answer to a prompt.
 
         Raises Failed when ATTEMPTS attempts failed or the endpoint refuses this prompt, UserError when it would refuse
-        any, Stopped when the command ends meanwhile.
+        any, Ending when the command ends meanwhile.
         """
         data = json.dumps({**self.body, "messages": [{"role": "user", "content": prompt}]}).encode()
         for attempt in range(ATTEMPTS):

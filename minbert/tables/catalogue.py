@@ -17,11 +17,11 @@ def find_table(name):
     """The table of that name, checked."""
     if name not in TABLES:
         raise UserError(f"no table {name}; there are {', '.join(TABLES)}")
-    check(TABLES[name])
+    check_table(TABLES[name])
     return TABLES[name]
 
 
-def check(table):
+def check_table(table):
     """Raise UserError unless the table says what it seems to say.
 
     The names are unique; every row is a valid command; every figure of a paper has a column; a row that starts from

@@ -10,7 +10,7 @@ import pytest
 from chat_server import FakeClock, completion, serving
 
 from minbert.augment import chat
-from minbert.augment.chat import ATTEMPTS, Answer, Chat, Failed, Pace, Stopped, api_key, retry_after
+from minbert.augment.chat import ATTEMPTS, Answer, Chat, Ending, Failed, Pace, api_key, retry_after
 from minbert.files import UserError
 
 KEY = "sk-test-0123456789abcdef"
@@ -311,7 +311,7 @@ def test_stopping_ends_every_wait():
     ended = []
 
     def waits(how):
-        with pytest.raises(Stopped):
+        with pytest.raises(Ending):
             how()
         ended.append(how)
 
@@ -322,5 +322,5 @@ def test_stopping_ends_every_wait():
     for thread in threads:
         thread.join(10)
     assert len(ended) == 3
-    with pytest.raises(Stopped):
+    with pytest.raises(Ending):
         pace.turn()

@@ -13,7 +13,7 @@ from minbert.tables.rows import Row, flags_of, split_and_task
 
 @pytest.mark.parametrize("table", TABLES.values(), ids=TABLES)
 def test_every_table_of_the_project_is_consistent(table):
-    catalogue.check(table)
+    catalogue.check_table(table)
 
 
 def test_a_row_starts_from_its_base():
@@ -22,7 +22,7 @@ def test_a_row_starts_from_its_base():
     }  # fmt: skip
     without = replace(TABLE, rows=(*TABLE.rows, Row("back", "", {"clip": None}, base="clipped")))
     assert "clip" not in flags_of(without, without.rows[3])
-    catalogue.check(without)
+    catalogue.check_table(without)
 
 
 @pytest.mark.parametrize(
@@ -47,39 +47,39 @@ def test_a_row_starts_from_its_base():
 def test_a_row_that_is_not_what_it_says_is_refused(row, message):
     table = replace(TABLE, rows=(*TABLE.rows, row))
     if message is None:
-        catalogue.check(table)
+        catalogue.check_table(table)
     else:
         with pytest.raises(UserError, match=message):
-            catalogue.check(table)
+            catalogue.check_table(table)
 
 
 def test_a_flag_that_follows_from_another_must_be_listed():
     free = Row("free", "", {})  # takes --lr from --option
     table = replace(TABLE, rows=(free, Row("frozen", "", {"option": "pretrain"}, base="free")))
     with pytest.raises(UserError, match="varies option of free, but differs from it in lr, option"):
-        catalogue.check(table)
+        catalogue.check_table(table)
 
 
 def test_a_budget_wins_over_every_flag_and_leaves_rows_different():
     small = {"epochs": 1, "limit": "sst=5"}
     table = replace(TABLE, budget={"plain": small, "clipped": small})
-    catalogue.check(table)  # `clipped` still differs from its base in --clip alone
+    catalogue.check_table(table)  # `clipped` still differs from its base in --clip alone
     assert flags_of(table, TABLE.rows[0]) == {
         "epochs": 1, "batch_size": 4, "option": "finetune", "lr": 1e-5, "limit": "sst=5"
     }  # fmt: skip
     assert flags_of(table, TABLE.rows[1])["clip"] == 0.1
     same = replace(TABLE, budget={"plain": small, "clipped": {**small, "clip": None}})
     with pytest.raises(UserError, match="its budget makes plain and clipped the same"):
-        catalogue.check(same)
+        catalogue.check_table(same)
     with pytest.raises(UserError, match="there is no row absent"):
-        catalogue.check(replace(TABLE, budget={"absent": small}))
+        catalogue.check_table(replace(TABLE, budget={"absent": small}))
 
 
 def test_a_row_starts_from_the_weights_of_a_row_above_it():
     for init in ("absent", "late", "below"):
         rows = (TABLE.rows[0], Row("late", "", {"clip": 1}, init=init), Row("below", "", {"clip": 2}))
         with pytest.raises(UserError, match=f"starts from {init}, which is no row above it"):
-            catalogue.check(replace(TABLE, rows=rows))
+            catalogue.check_table(replace(TABLE, rows=rows))
 
 
 @pytest.mark.parametrize(
