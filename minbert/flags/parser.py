@@ -38,7 +38,7 @@ GROUPS = {
 
 @dataclass(frozen=True)
 class Options:
-    """All that a command says, checked: a group of flags for each part of a run, and `given`, the names of the flags on the line."""
+    """All that a command says, checked: its flags in groups, and `given`, the names of those that were on the line."""
 
     model: Model
     heads: Heads
