@@ -35,11 +35,13 @@ class Script:
         self.calls, self.fail, self.interrupt, self.accuracy = [], {}, None, {}
 
     def __call__(self, arguments, log):
-        flags = options.check(options.parse(arguments[3:]))
+        checked = options.check(options.parse(arguments[3:]))
+        flags = checked.namespace()
         folder = Path(flags.run_dir)
         row = folder.parent.name
         existed = (folder / "config.json").exists()
         self.calls.append((row, flags, existed))
+        flags.saved = options.to_saved(checked)
         config = self.config(flags)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "config.json").write_text(json.dumps(config))
@@ -66,7 +68,7 @@ class Script:
         model = Path(flags.init) / "bert" if flags.init else Path(flags.model)
         files = [Path(flags.data_dir) / f"{name}-train.csv" for name in ("ids-sst", "quora", "sts")]
         return {
-            "flags": options.to_saved(flags),
+            "flags": flags.saved,
             "model": {"name": str(model), "source": "here", "sha256": sha256(model / "model.safetensors")},
             "data": {path.name: {"train": {"file": str(path), "rows": 20, "sha": "0"}} for path in files},
             "versions": {"python": "3"},

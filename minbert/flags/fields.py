@@ -22,7 +22,7 @@ def flag(default=None, **words):
     """A field that is a flag. The default None means "not given". words: those of argparse's add_argument; `choices`
     may be {name: what it is}, and `help` says these then, and the default, by itself."""
     if isinstance(words.get("choices"), dict):
-        words["help"] = words.get("help", "") + told(words["choices"])
+        words |= {"help": words.get("help", "") + told(words["choices"]), "choices": tuple(words["choices"])}
     if not (default is None or default is False or default == {}) and "(default" not in words["help"]:
         words["help"] += " (default: %(default)s)"
     if isinstance(default, dict):

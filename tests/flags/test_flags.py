@@ -181,9 +181,9 @@ def test_option(run_of):
 
 @pytest.mark.parametrize(("mode", "option"), [("last-linear-layer", "pretrain"), ("full-model", "finetune")])
 def test_fine_tune_mode_is_the_later_course_s_name_for_option(mode, option):
-    plain, alias = tiny.parse("--option", option), tiny.parse("--fine-tune-mode", mode)
+    plain, alias = tiny.options_of("--option", option), tiny.options_of("--fine-tune-mode", mode)
     assert command_line.to_saved(alias) | {"run_dir": 0} == command_line.to_saved(plain) | {"run_dir": 0}
-    assert alias.given == ["option"]
+    assert alias.given == ("option",)
 
 
 def test_tasks(run_of):

@@ -131,14 +131,14 @@ def test_a_run_stopped_in_mid_epoch_goes_on_to_the_same_bits(trainer_of, monkeyp
 
     def stop_in_the_second_epoch():
         step()
-        trainer.stop_requested = next(steps) == stop
+        trainer.loop.stop_requested = next(steps) == stop
 
     monkeypatch.setattr(trainer.loop.optimizer, "step", stop_in_the_second_epoch)
     with pytest.raises(Stopped, match="in epoch 2 after 1 of"):
         trainer.fit()
     again = trainer_of(*tiny.FINETUNE, *flags)
     shutil.copy(trainer.folder / "state.pt", again.folder)
-    again.load_state()
+    again.loop.resume()
     rest = tiny.trace(again)
     assert rest.batches == full.batches[stop:]
     assert (rest.losses, rest.rates, rest.norms) == (full.losses[stop:], full.rates[stop:], full.norms[stop:])
