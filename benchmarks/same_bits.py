@@ -36,7 +36,7 @@ RUN = "multitask_classifier.py --data_dir {data} --glue_dir {glue} --run_dir {ho
 TRAIN = f"{RUN} --model {{model}} --lr 3e-3"
 PRETRAIN = "pretraining.py --model {model} --data_dir {data} --run_dir {home}/run --epochs 2 --batch_size 8 --lr 1e-3"
 CHANGE = "augmentation.py --in {data}/quora-train.csv --task quora --out {home}/changed.tsv"
-UDA = "--sts_head classification --uda_threshold 0.2 --uda"
+UDA = "--sts_head classification --uda_threshold 0.35 --uda"
 SCHEME = "--plain_dir {home}/plain --label_scheme"
 SCHEMES = "plain independent soft_independent augmented_independent soft_probability soft_predicted hard_predicted"
 
@@ -56,18 +56,19 @@ limit quora=16,sst=0.5; dev_limit quora=7,sst=0.5; batch_size sst=4,quora=6,sts=
 hidden_dropout_prob 0.1; seed 5; tasks cfimdb; tasks rte,qqp,mnli,sst2; tasks sst,sst2,cfimdb
 tsa linear --sts_head classification; tsa log --sts_head classification; tsa exp --sts_head classification
 mean_teacher kl --labels_per_class 1; mean_teacher mse --labels_per_class 1; mean_teacher mse_prob --labels_per_class 1
-mean_teacher bregman --labels_per_class 1; mean_teacher kl --teacher_mode eval --ema_decay 0.8 --ramp_up 0.5
+mean_teacher bregman --labels_per_class 1; mean_teacher kl --teacher_mode eval --ema_decay 0.8
+mean_teacher kl --ramp_up 0.5; mean_teacher kl --consistency_weight 2
 """
 NAMED = {  # name: flags to add to TRAIN, or whole commands, where they begin with a script's name
     "recipe": "--clip 0.1 --weight_decay 0.1 --no_decay_bias_norm --lr_schedule linear --warmup 0.3",
     "init": (f"{TRAIN} --run_dir {{home}}/first --option pretrain", f"{RUN} --init {{home}}/first --tasks cfimdb,sst"),
     "files": "--sst_dev_out {home}/sst.csv --para_test_out {home}/para.csv --sts_train {fresh}/sts-train.csv",
     "uda": f"{UDA} {{data_copies}}",
-    "uda kept": f"{UDA} {{data_copies}} --uda_mean kept --uda_temperature 0.8 --uda_weight 2",
+    "uda kept": f"{UDA} {{data_copies}} --uda_mean kept --uda_threshold 0.55 --uda_temperature 0.8",
     "uda unlabeled": f"{UDA} {{fresh_copies}} --unlabeled {{fresh_texts}} --unlabeled_batch_size 5",
     "uda, teacher, tsa": f"{UDA} {{fresh_copies}} --unlabeled {{fresh_texts}} --mean_teacher kl --tsa exp",
     "uda, teacher, few labels": f"{UDA} {{data_copies}} --mean_teacher mse --labels_per_class 1 --schedule annealed",
-    "uda, teacher, frozen": f"{UDA} {{data_copies}} --mean_teacher kl --option pretrain",
+    "uda, teacher, frozen": f"{UDA} {{data_copies}} --mean_teacher kl --option pretrain --uda_weight 2",
     "train_on_augmented": "--train_on_augmented {data_copies}",
     **{f"label_scheme {name}": f"{SCHEME} {name}" for name in SCHEMES.split()},
     "label_scheme independent_frozen": f"{SCHEME} independent_frozen",
