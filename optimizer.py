@@ -194,28 +194,38 @@ def _layer(name, top):
     return 0 if EMBEDDING.search(name) else top
 
 
-def learning_rate_factor(kind, step, total_steps, warmup=0.0):
-    """What to multiply the learning rate by at `step` = 0, 1, ..., total_steps - 1.
+# Schedules: what to multiply the learning rate by at a step = 0, 1, ..., total_steps - 1. warmup: a share of the steps.
 
-    "constant"  1 at every step; `warmup` is not used.
-    "linear"    with T = total_steps and W = warmup * T, rounded: up from 0 before the first step to 1 at step W, then
-                down to 0 after the last. Step 0 gets 1 / (W + 1), which is 1 without warm-up; step W is the only one
-                to get 1; the last, T - 1, gets 1 / (T - W). No step gets 0, which would be wasted; any after the last
-                does. W is at most T - 1: a warm-up over all steps ends in 1.
-    Raises ValueError for another kind, a negative step, no steps, or a warm-up outside [0, 1].
-    """
-    if kind not in ("constant", "linear"):
-        raise ValueError(f"learning-rate schedule must be 'constant' or 'linear', not {kind!r}")
-    if step < 0 or total_steps < 1:
-        raise ValueError(f"learning-rate schedule needs a step from 0 of at least one, not {step} of {total_steps}")
-    if not 0 <= warmup <= 1:
-        raise ValueError(f"warm-up must be a share of the steps between 0 and 1, not {warmup}")
-    if kind == "constant":
-        return 1.0
+
+def constant(step, total_steps, warmup):
+    """1 at every step; `warmup` is not used."""
+    return 1.0
+
+
+def linear(step, total_steps, warmup):
+    """With T = total_steps and W = warmup * T, rounded: up from 0 before the first step to 1 at step W, then down to 0
+    after the last. Step 0 gets 1 / (W + 1), which is 1 without warm-up; step W is the only one to get 1; the last,
+    T - 1, gets 1 / (T - W). No step gets 0, which would be wasted; any after the last does. W is at most T - 1: a
+    warm-up over all steps ends in 1."""
     peak = min(round(warmup * total_steps), total_steps - 1)
     rise = (step + 1) / (peak + 1)
     fall = (total_steps - step) / (total_steps - peak)
     return max(0.0, min(rise, fall))
+
+
+LR_SCHEDULES = {"constant": constant, "linear": linear}
+
+
+def learning_rate_factor(kind, step, total_steps, warmup=0.0):
+    """The factor that the schedule called `kind` has at `step` = 0, 1, ..., total_steps - 1, after a warm-up over this
+    share of the steps. Raises ValueError for another kind, a negative step, no steps, or a warm-up outside [0, 1]."""
+    if kind not in LR_SCHEDULES:
+        raise ValueError(f"learning-rate schedule must be {' or '.join(map(repr, LR_SCHEDULES))}, not {kind!r}")
+    if step < 0 or total_steps < 1:
+        raise ValueError(f"learning-rate schedule needs a step from 0 of at least one, not {step} of {total_steps}")
+    if not 0 <= warmup <= 1:
+        raise ValueError(f"warm-up must be a share of the steps between 0 and 1, not {warmup}")
+    return LR_SCHEDULES[kind](step, total_steps, warmup)
 
 
 def set_learning_rate(optimizer, factor):

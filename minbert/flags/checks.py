@@ -10,7 +10,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from datasets import GLUE_TASKS, TASKS
-from minbert.choices import CLASS_STEPS
+from minbert.choices import CLASS_STEPS, LR_SCHEDULES
 from minbert.files import UserError
 from minbert.flags.groups import COURSE_NAMES, INPUTS, OUTPUTS, Heads
 from minbert.flags.methods import Regularizers, SemiSupervised
@@ -69,7 +69,8 @@ def check(options):
     _check_pseudo_labels(options)
     options.precision = checked_precision(options.precision, options.use_gpu)
     if options.warmup and options.lr_schedule == "constant":
-        raise UserError("--warmup needs --lr_schedule linear (a constant rate has no warm-up)")
+        others = " or ".join(name for name in LR_SCHEDULES if name != "constant")
+        raise UserError(f"--warmup needs --lr_schedule {others} (a constant rate has no warm-up)")
     if options.no_decay_bias_norm and not options.weight_decay:
         raise UserError("--no_decay_bias_norm does nothing without --weight_decay")
     if {"init", "model"} <= set(options.given):

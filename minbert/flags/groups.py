@@ -135,7 +135,7 @@ class Optimisation:
         0.0,
         type=types.share,
         metavar="SHARE",
-        help="share of all updates in which the rate rises from 0; needs --lr_schedule linear",
+        help="share of all updates in which the rate rises from 0; not with --lr_schedule constant",
     )
     clip: float | None = flag(
         type=types.positive(float), metavar="NORM", help="clip the gradient's norm to this (default: off)"
