@@ -260,6 +260,14 @@ class CosineHead(RegressionHead):
 
 # ---------------------------------------------------------------------------------------------- which head for a task
 
+SCORE_HEADS = {  # --sts_head; those with classes are in choices.CLASS_STEPS too
+    "regression": RegressionHead,
+    "linear": LinearHead,
+    "cosine": CosineHead,
+    "classification": ClassesHead,
+    "ordinal6": ClassesHead,
+}
+
 
 def make_head(
     task,
@@ -289,14 +297,14 @@ def make_head(
     join = pairs if task.is_pair and pairs != "fused" else None
 
     if task.kind == "regression":
+        kind = SCORE_HEADS[sts_head]
         if sts_head == "cosine":
             if join is None:
                 raise ValueError(f"{task.name}: sts_head 'cosine' needs a pair encoded separately; pairs is {pairs!r}")
-            return CosineHead(hidden_size, task.score_range, sts_cosine)
+            return kind(hidden_size, task.score_range, sts_cosine)
         if sts_head in choices.CLASS_STEPS:
             step = choices.CLASS_STEPS[sts_head]
-            return ClassesHead(hidden_size, task.score_range, dropout, join, step, sts_predict)
-        kind = LinearHead if sts_head == "linear" else RegressionHead
+            return kind(hidden_size, task.score_range, dropout, join, step, sts_predict)
         return kind(hidden_size, task.score_range, dropout, join)
     if task.one_logit:
         return BinaryHead(hidden_size, dropout, join)
