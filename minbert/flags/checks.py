@@ -116,13 +116,19 @@ def _check_tasks(options):
 
 
 def _check_kinds(options):
-    """Unknown tasks, and what flags need of their kinds: --pairs a task on pairs, TSA and UDA probabilities."""
+    """Unknown tasks, and what flags need of their kinds: --pairs a task on pairs, --sts_head one with a score,
+    --sst_head one with ordered classes, TSA and UDA probabilities."""
     names = scored_tasks(options.tasks)
     if unknown := [name for name in names if name not in TASKS]:
         raise UserError(f"{', '.join(unknown)}: no such task; there are {', '.join(TASKS)}")
     tasks = {name: TASKS[name] for name in names}
-    if "pairs" in options.given and not any(task.is_pair for task in tasks.values()):
-        raise UserError(f"--pairs is of no use in a run with --tasks {','.join(options.tasks)}: no task reads pairs")
+    for flag, of_use, none in (
+        ("pairs", any(task.is_pair for task in tasks.values()), "no task reads pairs"),
+        ("sts_head", any(task.kind == "regression" for task in tasks.values()), "no task has a score"),
+        ("sst_head", any(task.ordered for task in tasks.values()), "no task has ordered classes"),
+    ):
+        if flag in options.given and not of_use:
+            raise UserError(f"--{flag} is of no use in a run with --tasks {','.join(options.tasks)}: {none}")
     for name, task in tasks.items():
         flag = "tsa" if options.tsa and name in options.tasks else "uda" if name in options.uda else None
         if flag and task.kind == "regression" and options.sts_head not in CLASS_STEPS:
@@ -138,9 +144,6 @@ def _check_heads(options):
         raise UserError(f"--sts_cosine {options.sts_cosine} needs --sts_head cosine")
     if options.sts_predict != DEFAULTS["sts_predict"] and options.sts_head not in CLASS_STEPS:
         raise UserError(f"--sts_predict {options.sts_predict} needs --sts_head {' or '.join(CLASS_STEPS)}")
-    for flag, task in (("sts_head", "sts"), ("sst_head", "sst")):
-        if flag in options.given and task not in scored_tasks(options.tasks):
-            raise UserError(f"--{flag} is of no use in a run with --tasks {','.join(options.tasks)}")
 
 
 def _check_schedule(options):
