@@ -34,7 +34,7 @@ STS_PREDICTIONS = {"argmax": "the likeliest class", "expectation": "the mean of 
 SST_HEADS = {"softmax": "five classes", "coral": "the five sentiments as ranks, CORAL ordinal regression"}
 
 LR_SCHEDULES = {"constant": "the same rate throughout", "linear": "warm-up, then linear decay to 0"}
-TSA_SCHEDULES = ("linear", "log", "exp")
+TSA_SCHEDULES = {"linear": "evenly", "log": "most of it early", "exp": "most of it late"}
 CONSISTENCIES = {
     "kl": "symmetric KL",
     "mse": "squared error of logits",

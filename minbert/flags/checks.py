@@ -12,9 +12,10 @@ from pathlib import Path
 from datasets import GLUE_TASKS, TASKS
 from minbert.choices import CLASS_STEPS, LR_SCHEDULES
 from minbert.files import UserError
+from minbert.flags.fields import needs_of, take
 from minbert.flags.groups import COURSE_NAMES, INPUTS, OUTPUTS, Heads
-from minbert.flags.methods import Regularizers, SemiSupervised
-from minbert.flags.parser import DEFAULTS, Options, build_parser, scored_tasks
+from minbert.flags.methods import FROM_COPIES, Regularizers, SemiSupervised
+from minbert.flags.parser import DEFAULTS, GROUPS, Options, build_parser, scored_tasks
 from minbert.methods.schedules import SCHEDULES
 
 LEARNING_RATES = {"pretrain": 1e-3, "finetune": 1e-5}
@@ -25,8 +26,7 @@ NOT_WITH_SCHEMES = (
     *("schedule", "step", "task_order", "balanced_sample", "init", "eval_train"),
     *("labels_per_class", "train_on_augmented"),
 )
-OF_UDA = ("uda_weight", "uda_temperature", "uda_threshold", "uda_mean")
-OF_TEACHER = ("ema_decay", "consistency_weight", "ramp_up", "teacher_mode")
+NEEDS = needs_of(GROUPS.values())
 OF_BREGMAN = ("ema_decay", "consistency_weight", "ramp_up")  # what that preset settles itself
 WITH_PREDICT = ("predict", "input", "use_gpu", "precision")
 WITH_EVALUATE = (
@@ -67,6 +67,7 @@ def check(options):
     if options.tasks is None:
         options.tasks = list(GLUE_TASKS if options.label_scheme else COURSE_NAMES.values())
     _check_pseudo_labels(options)
+    _check_needs(options)
     options.precision = checked_precision(options.precision, options.use_gpu)
     if options.warmup and options.lr_schedule == "constant":
         others = " or ".join(name for name in LR_SCHEDULES if name != "constant")
@@ -101,7 +102,7 @@ def _check_tasks(options):
     """Refuse a flag about a task that the run does not train or score."""
     scored, trained = scored_tasks(options.tasks), ",".join(options.tasks)
     for flag, tasks in (
-        *((flag, options.tasks) for flag in ("limit", "batch_size", "uda", "unlabeled", "train_on_augmented")),
+        *((flag, options.tasks) for flag in ("limit", "batch_size", *FROM_COPIES, "unlabeled", "train_on_augmented")),
         ("dev_limit", scored),
     ):
         value = getattr(options, flag)
@@ -117,7 +118,7 @@ def _check_tasks(options):
 
 def _check_kinds(options):
     """Unknown tasks, and what flags need of their kinds: --pairs a task on pairs, --sts_head one with a score,
-    --sst_head one with ordered classes, TSA and UDA probabilities."""
+    --sst_head one with ordered classes, TSA and what learns from copies probabilities."""
     names = scored_tasks(options.tasks)
     if unknown := [name for name in names if name not in TASKS]:
         raise UserError(f"{', '.join(unknown)}: no such task; there are {', '.join(TASKS)}")
@@ -129,9 +130,9 @@ def _check_kinds(options):
     ):
         if flag in options.given and not of_use:
             raise UserError(f"--{flag} is of no use in a run with --tasks {','.join(options.tasks)}: {none}")
-    for name, task in tasks.items():
-        flag = "tsa" if options.tsa and name in options.tasks else "uda" if name in options.uda else None
-        if flag and task.kind == "regression" and options.sts_head not in CLASS_STEPS:
+    asked = {"tsa": options.tasks if options.tsa else (), **{flag: getattr(options, flag) for flag in FROM_COPIES}}
+    for name, flag in ((name, flag) for name in tasks for flag in asked if name in asked[flag]):
+        if tasks[name].kind == "regression" and options.sts_head not in CLASS_STEPS:
             raise UserError(f"--{flag} needs classes, but {name} has a regression head: add --sts_head classification")
 
 
@@ -167,35 +168,39 @@ def _check_extras(options):
             raise UserError(f"--{flag} works on the trunk, which --option pretrain freezes: use --option finetune")
     if options.layer_decay != 1 and options.option == "pretrain":
         raise UserError("--layer_decay is about the trunk, which --option pretrain freezes: use --option finetune")
-    if options.smart is None and "smart_radius" in options.given:
-        raise UserError("--smart_radius is of no use without --smart")
     if options.pcgrad:
         step = options.step or SCHEDULES[options.schedule].step
         if step != "summed" or len(options.tasks) < 2:
             raise UserError("--pcgrad needs steps with several tasks: --schedule simultaneous, or --step summed")
 
 
+def _check_needs(options):
+    """Refuse a flag of a method that the run does not use: see `needs` in fields.flag."""
+    for flag, needed in NEEDS.items():
+        if flag in options.given and not any(getattr(options, other) for other in needed):
+            raise UserError(f"--{flag} is of no use without --{' or --'.join(needed)}")
+
+
 def _check_semi_supervised(options):
-    for needed, flags in (("uda", OF_UDA), ("mean_teacher", OF_TEACHER)):
-        if useless := [flag for flag in flags if flag in options.given and not getattr(options, needed)]:
-            raise UserError(f"--{useless[0]} is of no use without --{needed}")
     if options.mean_teacher == "bregman" and (settled := [flag for flag in OF_BREGMAN if flag in options.given]):
         raise UserError(f"--{settled[0]}: --mean_teacher bregman settles that itself")
-    if not options.uda and not options.mean_teacher:
-        if useless := [flag for flag in ("unlabeled", "unlabeled_batch_size") if flag in options.given]:
-            raise UserError(f"--{useless[0]} is of no use without --uda or --mean_teacher")
-    elif not options.mean_teacher and (useless := [task for task in options.unlabeled if task not in options.uda]):
-        raise UserError(f"--unlabeled names {', '.join(useless)}, which --uda does not: add it there, or leave it out")
-    elif options.unlabeled_batch_size and not (options.uda or options.unlabeled or options.labels_per_class):
+    flags = take(SemiSupervised, vars(options))
+    for flag in FROM_COPIES:
+        for task, path in getattr(flags, flag).items():
+            if flags.copies[task][1] != path:
+                raise UserError(f"--{flag} {task}={path}: --{flags.copies[task][0]} names other copies of these texts")
+    if not flags.reads_text and (useless := [task for task in flags.unlabeled if task not in flags.copies]):
+        others = " or --".join(FROM_COPIES)
+        raise UserError(
+            f"--unlabeled names {', '.join(useless)}, which --{others} does not: add it there, or leave it out"
+        )
+    if options.unlabeled_batch_size and not (flags.copies or flags.unlabeled or options.labels_per_class):
         raise UserError("--unlabeled_batch_size: there is no unlabelled text; add --unlabeled or --labels_per_class")
 
 
 def _check_pseudo_labels(options):
     """Also settles at which rates a scheme's plain models are tried."""
     if options.label_scheme is None:
-        for flag in ("plain_dir", "plain_lr", "literal_eq20"):
-            if flag in options.given:
-                raise UserError(f"--{flag} is of no use without --label_scheme")
         return
     if options.plain_lr is None:
         options.plain_lr = options.lr if isinstance(options.lr, list) else [options.lr]

@@ -18,16 +18,18 @@ from minbert.choices import told
 from minbert.files import UserError
 
 
-def flag(default=None, **words):
-    """A field that is a flag. The default None means "not given". words: those of argparse's add_argument; `choices`
-    may be {name: what it is}, and `help` says these then, and the default, by itself."""
+def flag(default=None, needs=(), **words):
+    """A field that is a flag. The default None means "not given". needs: the flag, or several of which one will do,
+    without which this one is of no use. words: those of argparse's add_argument; `choices` may be {name: what it is},
+    and `help` says these then, and the default, by itself."""
     if isinstance(words.get("choices"), dict):
         words |= {"help": words.get("help", "") + told(words["choices"]), "choices": tuple(words["choices"])}
     if not (default is None or default is False or default == {}) and "(default" not in words["help"]:
         words["help"] += " (default: %(default)s)"
+    metadata = {"words": words, "needs": (needs,) if isinstance(needs, str) else needs}
     if isinstance(default, dict):
-        return field(default_factory=dict, metadata=words)
-    return field(default=default, metadata=words)
+        return field(default_factory=dict, metadata=metadata)
+    return field(default=default, metadata=metadata)
 
 
 def one_flag_each(flags):
@@ -41,7 +43,7 @@ def _flags(group):
         if "flags" in one.metadata:
             yield from ((name, None, words) for name, words in one.metadata["flags"].items())
         else:
-            yield one.name, one.default_factory() if one.default is MISSING else one.default, one.metadata
+            yield one.name, one.default_factory() if one.default is MISSING else one.default, one.metadata["words"]
 
 
 class Parser(argparse.ArgumentParser):
@@ -71,6 +73,11 @@ def add_group(parser, group, only=None):
 def defaults_of(groups):
     """{flag: its default} of some groups."""
     return {name: default for group in groups for name, default, _ in _flags(group)}
+
+
+def needs_of(groups):
+    """{flag: those of which it needs one} of the flags in some groups that need any."""
+    return {one.name: one.metadata["needs"] for group in groups for one in fields(group) if one.metadata.get("needs")}
 
 
 def take(group, values):

@@ -4,11 +4,15 @@ from dataclasses import dataclass
 
 from labeling import SCHEMES
 from minbert import choices
-from minbert.choices import told
 from minbert.flags import types
 from minbert.flags.fields import flag
 
 PLAIN = "plain"  # not a scheme: the single-task models that schemes are compared with
+
+# What learns from text without labels, by the flag that asks for it.
+FROM_COPIES = ("uda",)  # from changed copies of the text, T=FILE,...: each has its function in methods/objective.py
+FROM_TEXT = ("mean_teacher",)  # from the text as it is
+FROM_EITHER = (*FROM_COPIES, *FROM_TEXT)
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,7 @@ class Regularizers:
     )
     smart_radius: float = flag(
         1e-5,
+        needs="smart",
         type=types.positive(float),
         metavar="R",
         help="the largest change of an embedding that --smart tries (default: %(default)s, the paper's)",
@@ -40,7 +45,7 @@ class SemiSupervised:
 
     tsa: str | None = flag(
         choices=choices.TSA_SCHEDULES,
-        help="training signal annealing: leave out labelled examples already known too well, less and less of them",
+        help="training signal annealing: leave out labelled examples already known too well, less and less of them; ",
     )
     uda: dict = flag(
         {},
@@ -50,49 +55,59 @@ class SemiSupervised:
     )
     unlabeled: dict = flag(
         {},
+        needs=FROM_EITHER,
         type=types.per_task(str),
         metavar="T=FILE,...",
-        help="text without labels for --uda and --mean_teacher (default: the task's own training text)",
+        help=f"text without labels for {' and '.join(f'--{name}' for name in FROM_EITHER)} (default: the task's own "
+        "training text)",
     )
     unlabeled_batch_size: int | None = flag(
+        needs=FROM_EITHER,
         type=types.positive(int),
         metavar="N",
         help="unlabelled examples of each task in a step (default: as many as labelled ones)",
     )
-    uda_weight: float = flag(1.0, type=types.positive(float), metavar="X", help="weight of UDA's loss (default: 1)")
+    uda_weight: float = flag(1.0, needs="uda", type=types.positive(float), metavar="X", help="weight of UDA's loss")
     uda_temperature: float = flag(
-        0.4, type=types.positive(float), metavar="T", help="sharpens what the original predicts (default: %(default)s)"
+        0.4, needs="uda", type=types.positive(float), metavar="T", help="sharpens what the original predicts"
     )
     uda_threshold: float = flag(
-        0.8,
-        type=types.share,
-        metavar="P",
-        help="only originals predicted with more than this count (default: %(default)s)",
+        0.8, needs="uda", type=types.share, metavar="P", help="only originals predicted with more than this count"
     )
     uda_mean: str = flag(
         "batch",
+        needs="uda",
         choices=("batch", "kept"),
-        help="mean over the whole unlabelled batch, or over those that count (default: %(default)s)",
+        help="mean over the whole unlabelled batch, or over those that count",
     )
-    mean_teacher: str | None = flag(
-        choices=tuple(choices.CONSISTENCIES),
-        help=f"agree with a moving average of past weights; {told(choices.CONSISTENCIES)}",
-    )
-    ema_decay: float = flag(0.999, type=types.share, metavar="D", help="the teacher's decay (default: %(default)s)")
+    mean_teacher: str | None = flag(choices=choices.CONSISTENCIES, help="agree with a moving average of past weights; ")
+    ema_decay: float = flag(0.999, needs="mean_teacher", type=types.share, metavar="D", help="the teacher's decay")
     consistency_weight: float = flag(
-        1.0, type=types.positive(float), metavar="X", help="weight of the agreement (default: 1)"
+        1.0, needs="mean_teacher", type=types.positive(float), metavar="X", help="weight of the agreement"
     )
     ramp_up: float = flag(
         0.2,
+        needs="mean_teacher",
         type=types.share,
         metavar="SHARE",
-        help="share of training over which that weight grows (default: %(default)s)",
+        help="share of training over which that weight grows",
     )
     teacher_mode: str = flag(
         "train",
+        needs="mean_teacher",
         choices=("train", "eval"),
-        help="the teacher with its own dropout, or without (default: %(default)s)",
+        help="the teacher with its own dropout, or without",
     )
+
+    @property
+    def copies(self):
+        """{task: (the flag that names them, their file)} of the changed copies to learn from."""
+        return {task: (name, path) for name in FROM_COPIES for task, path in getattr(self, name).items()}
+
+    @property
+    def reads_text(self):
+        """Whether something learns from the text as it is."""
+        return any(getattr(self, name) for name in FROM_TEXT)
 
 
 @dataclass(frozen=True)
@@ -107,15 +122,17 @@ class PseudoLabels:
     )
     plain_dir: str = flag(
         "runs/plain",
+        needs="label_scheme",
         metavar="DIR",
-        help="where the plain single-task models and their predictions are kept (default: %(default)s)",
+        help="where the plain single-task models and their predictions are kept",
     )
     plain_lr: list | None = flag(
+        needs="label_scheme",
         type=types.one_or_several(types.positive(float)),
         metavar="X,...",
         help="learning rates tried for each plain model (default: those of --lr)",
     )
-    literal_eq20: bool = flag(False, help="hard_predicted: leave eq. 20 unrounded, as printed")
+    literal_eq20: bool = flag(False, needs="label_scheme", help="hard_predicted: leave eq. 20 unrounded, as printed")
 
     @property
     def scheme(self):

@@ -31,8 +31,18 @@ from minbert.methods.semi_supervised import (
     uda_loss,
 )
 
-UDA_KEPT = "UDA kept"
 SMART_STEP = 1e-3  # the step size of the paper (Jiang et al. 2020, section 4)
+
+
+def uda(head, original, copy, flags):
+    """UDA's term with its weight, and which of the texts it counts."""
+    term, kept = uda_loss(head, original, copy, flags.uda_temperature, flags.uda_threshold, flags.uda_mean)
+    return flags.uda_weight * term, kept
+
+
+# What learns from changed copies of texts (flags/methods.py has these names too): {flag: (its name in the log, function
+# from a head, the logits [B, outputs] of the texts, those of their copies and the flags to (term, kept [B] of bool))}
+FROM_COPIES = {"uda": ("UDA", uda)}
 
 
 @dataclass
@@ -86,20 +96,20 @@ class Objective:
             clean = {(batch.task, "train"): logits[batch.task, "train"] for batch in batches}
             self._add_smart(loss, after_embedding, embedded, clean)
         if originals:
-            self._add_uda(loss, originals, logits)
+            self._add_from_copies(loss, originals, logits)
         if self.teacher:
             self._add_consistency(loss, rows, logits, progress)
         return loss
 
     def _rows(self, batches):
-        """({(task, split): row numbers} of what needs a gradient, the same of UDA's originals)"""
+        """({(task, split): row numbers} of what needs a gradient, the same of the texts that have changed copies)"""
         rows, originals = {}, {}
         for batch in batches:
             task, beside = batch.task, batch.unlabelled
             rows[task, "train"] = np.concatenate([batch.rows, batch.rows]) if self.regularizers.r_drop else batch.rows
-            if beside is not None and task in self.unlabelled.uda:
+            if beside is not None and task in self.unlabelled.copies:
                 rows[task, "augmented"] = originals[task, "unlabelled"] = beside
-            if beside is not None and self.teacher:
+            if beside is not None and self.unlabelled.reads_text:
                 rows[task, "unlabelled"] = beside
         return rows, originals
 
@@ -126,21 +136,15 @@ class Objective:
         for (task, _), penalty in penalties.items():
             loss.terms[task, "SMART"] = self.regularizers.smart * penalty
 
-    def _add_uda(self, loss, originals, logits):
-        """With a teacher the originals went through the trunk for that already."""
-        flags = self.unlabelled
-        targets = logits if self.teacher else self._without_gradient(self.model, originals)
-        for task, _ in originals:
-            term, kept = uda_loss(
-                self.model.heads[task],
-                targets[task, "unlabelled"],
-                logits[task, "augmented"],
-                flags.uda_temperature,
-                flags.uda_threshold,
-                flags.uda_mean,
-            )
-            loss.terms[task, "UDA"] = flags.uda_weight * term
-            loss.shares[task, UDA_KEPT] = kept.float().mean()
+    def _add_from_copies(self, loss, originals, logits):
+        """What looks at the texts as they are has read the originals already."""
+        targets = logits if self.unlabelled.reads_text else self._without_gradient(self.model, originals)
+        for flag, (name, compare) in FROM_COPIES.items():
+            for task, _ in originals:
+                if task in getattr(self.unlabelled, flag):
+                    pair = targets[task, "unlabelled"], logits[task, "augmented"]
+                    loss.terms[task, name], kept = compare(self.model.heads[task], *pair, self.unlabelled)
+                    loss.shares[task, f"{name} kept"] = kept.float().mean()
 
     def _add_consistency(self, loss, rows, logits, progress):
         """The student's logits against the teacher's, each task's labelled and unlabelled examples together (under

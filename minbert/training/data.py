@@ -51,8 +51,8 @@ def read_data(options, tokenizer, training=True):
 
 
 def _parts_of_training(flags, unlabelled, seed, train, repeated):
-    """({split: Examples} of what the training set and the files of --unlabeled, --uda and --train_on_augmented come
-    to, notes). repeated: ids that come more than once in the whole file."""
+    """({split: Examples} of what the training set and the files of --unlabeled, --train_on_augmented and changed
+    copies come to, notes). repeated: ids that come more than once in the whole file."""
     task, rest, notes = train.task, replace(train, labels=None), []
     name = task.name
     if flags.labels_per_class:
@@ -66,12 +66,13 @@ def _parts_of_training(flags, unlabelled, seed, train, repeated):
         rest, skipped = read_unlabelled(task, Path(unlabelled.unlabeled[name]))
         if skipped:
             notes.append(f"{name} unlabelled: {len(skipped)} rows of {rest.path} left out, the first: {skipped[0]}")
-    if name in unlabelled.uda:
+    if name in unlabelled.copies:
+        flag, path = unlabelled.copies[name]
         unsure = () if name in unlabelled.unlabeled else repeated
-        rest, copies, said = read_copies(task, Path(unlabelled.uda[name]), rest, unsure)
+        rest, copies, said = read_copies(task, Path(path), rest, unsure, flag)
         notes.append(f"{name}: {said}")
         parts |= {"unlabelled": rest, "augmented": copies}
-    elif unlabelled.mean_teacher and (name in unlabelled.unlabeled or flags.labels_per_class):
+    elif unlabelled.reads_text and (name in unlabelled.unlabeled or flags.labels_per_class):
         parts["unlabelled"] = rest
     return parts, notes
 
