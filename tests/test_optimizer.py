@@ -400,7 +400,7 @@ def test_linear_rises_to_one_at_its_peak_and_falls(total, warmup):
 
 @pytest.mark.parametrize(
     ("arguments", "word"),
-    [(("cosine", 0, 1), "cosine"), (("linear", -1, 4), "-1"), (("linear", 0, 0), "0 of 0"), (("linear", 0, 4, 2), "2")],
+    [(("sine", 0, 1), "sine"), (("linear", -1, 4), "-1"), (("linear", 0, 0), "0 of 0"), (("linear", 0, 4, 2), "2")],
 )
 def test_schedule_refuses(arguments, word):
     with pytest.raises(ValueError, match=word):

@@ -323,7 +323,7 @@ def test_defaults_are_the_course_s():
         "--tasks sst,sst",
         "--tasks sst,",
         "--schedule parallel",
-        "--lr_schedule cosine",
+        "--lr_schedule sine",
         "--warmup 0.1",
         "--warmup 1 --lr_schedule linear",
         "--clip 0",
