@@ -392,14 +392,14 @@ BUGS = {
         lambda module: check_consistency(module, "mse_prob", "coral"),
     ),
     "consistency on the teacher's own output": (
-        "return divergence(head, student_logits, teacher_logits)",
-        "return divergence(head, teacher_logits, teacher_logits)",
+        "return apart(head, student_logits, teacher_logits)",
+        "return apart(head, teacher_logits, teacher_logits)",
         check_consistency,
     ),
     "the teacher with a gradient": ("teacher_logits = teacher_logits.detach()", "pass", check_consistency),
     "the consistency's mean over classes": (
-        "difference.square().sum(dim=-1).mean()",
-        "difference.square().mean()",
+        "(student_logits - teacher_logits).square().sum(dim=-1).mean()",
+        "(student_logits - teacher_logits).square().mean()",
         lambda module: check_consistency(module, "mse"),
     ),
 }
@@ -409,5 +409,6 @@ BUGS = {
 def test_a_planted_bug_is_found(bug):
     old, new, check = BUGS[bug]
     check(ours)
+    module = planted(old, new)  # outside: it is the check that shall fail, not the search for the text
     with pytest.raises(AssertionError):
-        check(planted(old, new))
+        check(module)
