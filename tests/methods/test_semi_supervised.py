@@ -279,6 +279,14 @@ def test_uda_with_none_kept_is_zero(over):
     assert not kept.any()
 
 
+@pytest.mark.parametrize(("threshold", "kept"), [(0.999, True), (1.0, False)])
+def test_uda_keeps_what_is_above_the_threshold_and_not_what_equals_it(threshold, kept):
+    """Logits 1000 and 0: the probability is exactly 1."""
+    sure = torch.tensor([[1000.0, 0.0]], dtype=torch.float64)
+    _, found = ours.uda_loss(SoftmaxHead(4, 2, 0.0), sure, torch.zeros_like(sure), threshold=threshold)
+    assert found.tolist() == [kept], f"a probability of 1 at the threshold {threshold}"
+
+
 def test_uda_stays_finite_where_a_probability_rounds_to_zero():
     original, augmented = torch.tensor([[300.0, 0.0, -300.0]]), torch.tensor([[-300.0, 0.0, 300.0]])
     augmented.requires_grad_()
