@@ -294,6 +294,65 @@ def test_each_dropout_is_alive_and_only_in_training(where, device):
     assert torch.equal(still, model.eval()(ids, mask, types)["pooler_output"])
 
 
+def given_to(dropout, call, give=lambda x: x):
+    """(what this dropout is given in `call`, what `call` comes to where the dropout makes `give` of it). In eval mode,
+    so that no other dropout is in the way."""
+    seen = []
+
+    def note(module, inputs, output):
+        seen.append(inputs[0].detach())
+        return give(inputs[0])
+
+    with dropout.register_forward_hook(note), torch.no_grad():
+        result = call()
+    (given,) = seen
+    return given, result
+
+
+def test_attention_s_dropout_acts_on_the_probabilities():
+    """dropout(softmax(Q K^T / sqrt(D))) V: not on the scores, not on the values, not on their mixture."""
+    config = tiny_config()
+    attention, lengths = noisy(BertSelfAttention(config)).eval(), [5, 5]
+    packing, x = Packing(lengths), torch.randn(sum(lengths), config.hidden_size)
+    given, ordinary = given_to(attention.dropout, lambda: attention(x, packing))
+    heads = config.num_attention_heads
+    assert given.shape == (2, heads, 5, 5), "dropout does not act on the attention probabilities [b, A, t, t]"
+    sums = given.sum(dim=-1)
+    torch.testing.assert_close(sums, torch.ones_like(sums), msg="dropout acts on the scores, before the softmax")
+    _, tripled = given_to(attention.dropout, lambda: attention(x, packing), lambda p: 3 * p)
+    torch.testing.assert_close(tripled, 3 * ordinary, msg="what dropout makes of the probabilities mixes the values")
+
+
+def test_residual_dropout_acts_on_the_sublayer_s_output_before_the_sum():
+    """x + dropout(dense(...)): where all of it is dropped, x passes by as it came."""
+    layer, packing = noisy(BertLayer(tiny_config())).eval(), Packing([6, 3])
+    x = torch.randn(9, layer.attention_dense.in_features, generator=torch.Generator().manual_seed(2))
+
+    _, z = given_to(layer.attention_dropout, lambda: layer(x, packing), torch.zeros_like)
+    with torch.no_grad():
+        y = layer.attention_layer_norm(x)
+        expected = layer.out_layer_norm(y + layer.out_dense(F.gelu(layer.interm_dense(y))))
+    torch.testing.assert_close(z, expected, msg="the first dropout does not act on attention_dense's output alone")
+
+    given, z = given_to(layer.out_dropout, lambda: layer(x, packing), torch.zeros_like)
+    with torch.no_grad():
+        y = layer.attention_layer_norm(x + layer.attention_dense(layer.self_attention(x, packing)))
+        inner = layer.out_dense(F.gelu(layer.interm_dense(y)))
+    torch.testing.assert_close(z, layer.out_layer_norm(y), msg="the second dropout does not act on out_dense's alone")
+    torch.testing.assert_close(given, inner, msg="the second dropout is not given out_dense's output")
+
+
+def test_embedding_dropout_comes_after_layer_norm():
+    """dropout(LayerNorm(...)): dropped elements stay 0, and LayerNorm sees the whole sum."""
+    model = noisy(BertModel(tiny_config())).eval()
+    ids = torch.tensor([5, 9, 7])
+    given, dropped = given_to(model.embed_dropout, lambda: model.embed(ids, ids, ids % 2), torch.zeros_like)
+    assert not dropped.any(), "something comes after the dropout of the embeddings"
+    normal = (given - model.embed_layer_norm.bias) / model.embed_layer_norm.weight
+    assert normal.mean(dim=-1).abs().max() < 1e-5, "dropout is given embeddings before LayerNorm"
+    assert (normal.square().mean(dim=-1) - 1).abs().max() < 1e-4, "dropout is given embeddings before LayerNorm"
+
+
 def test_masked_lm_equals_transformers(tmp_path, device):
     theirs = random_theirs(tmp_path, model_class=transformers.BertForMaskedLM).to(device)
     ours = BertForMaskedLM.from_pretrained(tmp_path).to(device)

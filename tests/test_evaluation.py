@@ -249,6 +249,25 @@ def test_both_averages_by_hand():
     assert evaluation.averages({"sst": {"accuracy": 0.5}, "cfimdb": {"accuracy": 0.9}}) == {}
 
 
+def test_glue_s_average_by_hand():
+    """Table 2 of Karpov and Burtsev: (RTE + QQP's F1 + (MNLI-m + MNLI-mm) / 2 + SST-2) / 4."""
+    dev = {
+        "rte": {"accuracy": 0.5},
+        "qqp": {"accuracy": 0.99, "f1": [0.98, 0.6]},  # the F1 of duplicates counts, not the accuracy
+        "mnli": {"accuracy": 0.7},
+        "sst2": {"accuracy": 0.9},
+    }
+    mismatched = {"mnli": {"accuracy": 0.3}}
+    assert evaluation.glue_average(dev, mismatched) == pytest.approx({"glue": (0.5 + 0.6 + 0.5 + 0.9) / 4})
+    assert evaluation.glue_average(dev | {"sst": {"accuracy": 0.1}}, mismatched) == evaluation.glue_average(
+        dev, mismatched
+    )
+    for missing in dev:
+        rest = {task: scores for task, scores in dev.items() if task != missing}
+        assert evaluation.glue_average(rest, mismatched) == {}, f"an average without {missing}"
+    assert evaluation.glue_average(dev, {}) == {}, "an average without MNLI's second dev set"
+
+
 def test_the_selection_score_is_the_score_for_the_three_tasks():
     scores = {
         "sst": {"accuracy": 0.5},

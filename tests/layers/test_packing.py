@@ -51,6 +51,31 @@ def test_first_points_at_each_sequences_first_token_in_the_callers_order():
         assert tokens.positions[own].tolist() == list(range(length))
 
 
+def some_sequences(lengths):
+    """Sequences whose ids are 100, 101, ... and whose types are 1 from the middle on."""
+    types = [int(2 * place >= length) for length in lengths for place in range(length)]
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    return Sequences(np.arange(100, 100 + sum(lengths), dtype=np.int32), np.array(types, np.uint8), offsets)
+
+
+def test_token_types_are_packed_with_their_tokens():
+    sequences = some_sequences([4, 1, 7, 2])
+    tokens = pack(sequences)
+    type_of = dict(zip(sequences.ids.tolist(), sequences.types.tolist(), strict=True))
+    assert tokens.types.tolist() == [type_of[id] for id in tokens.ids.tolist()], "types in another order than ids"
+    assert set(tokens.types.tolist()) == {0, 1}
+
+
+@pytest.mark.parametrize("lengths", [[4, 1, 7, 2], [2, 9, 3], [5, 5, 5], list(range(60, 1, -7))])
+def test_the_mean_of_each_sequence_comes_in_the_callers_order(lengths):
+    """Also where putting in order and taking back are two different permutations: [2, 9, 3] and the like."""
+    packing = Packing(lengths)
+    hidden = torch.randn(sum(lengths), 3, dtype=torch.float64)
+    expected = [hidden[torch.from_numpy(packing.sequence == row)].mean(dim=0) for row in range(len(lengths))]
+    found = packing.mean(hidden)
+    torch.testing.assert_close(found, torch.stack(expected), msg=f"order of the means: {found} for {expected}")
+
+
 def test_gradients_of_padding_and_unpadding():
     packing = Packing([3, 1, 4])
     (block,) = packing.blocks

@@ -291,6 +291,29 @@ def test_no_pass_at_all_on_a_frozen_trunk(prepared):
     assert again == []
 
 
+SIDES = {
+    "clean": lambda classify, embedded, clean, heads, **numbers: {key: z.sum() for key, z in clean.items()},
+    "perturbed": lambda classify, embedded, clean, heads, **numbers: {
+        key: z.sum() for key, z in classify(embedded).items()
+    },
+}
+
+
+@pytest.mark.parametrize("side", SIDES)
+def test_smart_holds_two_outputs_against_each_other_that_both_learn(prepared, monkeypatch, side):
+    """Jiang et al. 2020: R_s is minimised over the parameters of f(x + d) and of f(x) alike; only d is fixed."""
+    trainer = prepared("--smart 2")
+    monkeypatch.setattr(objective, "smoothness", SIDES[side])
+    batches = batches_of(trainer, 0)
+    loss = trainer.objective(batches, 0.0)
+    for batch in batches:
+        term = loss.terms[batch.task, "SMART"]
+        assert term.requires_grad, f"SMART's {side} outputs are cut off from the parameters"
+        moved = gradient(trainer, term)
+        for name in ("bert.word_embedding.weight", f"heads.{batch.task}.linear.weight"):
+            assert moved[name].any(), f"no gradient of SMART's {side} outputs reaches {name}"
+
+
 @pytest.mark.parametrize("case", [case for case in CASES if "frozen" not in case])
 def test_each_method_moves_trunk_and_heads_and_no_gradient_reaches_the_teacher(prepared, case):
     trainer = prepared(CASES[case])

@@ -279,6 +279,14 @@ def test_uda_with_none_kept_is_zero(over):
     assert not kept.any()
 
 
+@pytest.mark.parametrize(("threshold", "kept"), [(0.999, True), (1.0, False)])
+def test_uda_keeps_what_is_above_the_threshold_and_not_what_equals_it(threshold, kept):
+    """Logits 1000 and 0: the probability is exactly 1."""
+    sure = torch.tensor([[1000.0, 0.0]], dtype=torch.float64)
+    _, found = ours.uda_loss(SoftmaxHead(4, 2, 0.0), sure, torch.zeros_like(sure), threshold=threshold)
+    assert found.tolist() == [kept], f"a probability of 1 at the threshold {threshold}"
+
+
 def test_uda_stays_finite_where_a_probability_rounds_to_zero():
     original, augmented = torch.tensor([[300.0, 0.0, -300.0]]), torch.tensor([[-300.0, 0.0, 300.0]])
     augmented.requires_grad_()
@@ -392,14 +400,14 @@ BUGS = {
         lambda module: check_consistency(module, "mse_prob", "coral"),
     ),
     "consistency on the teacher's own output": (
-        "return divergence(head, student_logits, teacher_logits)",
-        "return divergence(head, teacher_logits, teacher_logits)",
+        "return apart(head, student_logits, teacher_logits)",
+        "return apart(head, teacher_logits, teacher_logits)",
         check_consistency,
     ),
     "the teacher with a gradient": ("teacher_logits = teacher_logits.detach()", "pass", check_consistency),
     "the consistency's mean over classes": (
-        "difference.square().sum(dim=-1).mean()",
-        "difference.square().mean()",
+        "(student_logits - teacher_logits).square().sum(dim=-1).mean()",
+        "(student_logits - teacher_logits).square().mean()",
         lambda module: check_consistency(module, "mse"),
     ),
 }
@@ -409,5 +417,6 @@ BUGS = {
 def test_a_planted_bug_is_found(bug):
     old, new, check = BUGS[bug]
     check(ours)
+    module = planted(old, new)  # outside: it is the check that shall fail, not the search for the text
     with pytest.raises(AssertionError):
-        check(planted(old, new))
+        check(module)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tokenizers
 from real_data import needs, real
 
 from datasets import TASKS, read
@@ -121,6 +122,25 @@ def test_longest_first_takes_tokens_one_by_one(tmp_path):
                 kept_a = kept_b = 4
             types = tokenizer.encode([("a " * a, "b " * b)], 11).types
             assert ((types == 0).sum() - 2, (types == 1).sum() - 1) == (kept_a, kept_b)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "kept"), [(5, 4, (3, 2)), (4, 5, (2, 3)), (4, 4, (2, 3)), (9, 2, (3, 2)), (2, 9, (2, 3))]
+)
+def test_an_odd_token_over_stays_with_the_longer_text_or_with_the_second_of_equals(tmp_path, a, b, kept):
+    types = small(tmp_path).encode([("a " * a, "b " * b)], 8).types  # room for 5
+    assert ((types == 0).sum() - 2, (types == 1).sum() - 1) == kept, f"of {a} and {b} words {kept} should stay"
+
+
+def test_pairs_are_cut_as_the_tokenizers_library_cuts_them(tmp_path):
+    """Its own "longest_first" on every pair of up to 9 words, with every room from 2 words to 9."""
+    tokenizer = small(tmp_path)
+    pairs = [("a " * a, "b " * b) for a in range(1, 10) for b in range(1, 10)]
+    theirs = tokenizers.BertWordPieceTokenizer(str(tmp_path / "vocab.txt"))
+    for max_length in range(5, 13):
+        theirs.enable_truncation(max_length, strategy="longest_first")
+        expected = [(e.ids, e.type_ids) for e in theirs.encode_batch(pairs)]
+        assert rows_of(tokenizer.encode(pairs, max_length)) == expected, f"at most {max_length} tokens"
 
 
 def test_megabyte_cells(tmp_path, minilm):

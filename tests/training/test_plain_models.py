@@ -52,14 +52,18 @@ def _no_drawing(monkeypatch):
 # ------------------------------------------------------------------------------------------- what they depend on
 
 
-def folders_of(glue, tiny_model, *flags):
-    """{task: the name of the folder of its plain model} under these flags."""
+def plain_models(glue, tiny_model, *flags):
+    """(PlainModels under these flags, the digest of the checkpoint)."""
     options = tiny.options_of("--glue_dir", glue, "--label_scheme", "plain", "--lr", "1e-3", *flags)
     data, _ = read_data(options, Tokenizer.from_folder(tiny_model))
     sha = describe_model(resolve(str(tiny_model)))["sha256"]
-    rate = options.optimisation.lr
-    plain = pseudo_labels.PlainModels(options, data, sha, None)
-    names = {task: plain._folder(task, rate, sha) for task in data}
+    return pseudo_labels.PlainModels(options, data, sha, None), sha
+
+
+def folders_of(glue, tiny_model, *flags):
+    """{task: the name of the folder of its plain model} under these flags."""
+    plain, sha = plain_models(glue, tiny_model, *flags)
+    names = {task: plain._folder(task, plain.options.optimisation.lr, sha) for task in plain.data}
     assert {path.parent.name for path in names.values()} == {"plain"}  # the default of --plain_dir
     return {task: path.name for task, path in names.items()}
 
@@ -84,6 +88,21 @@ def folders_of(glue, tiny_model, *flags):
 def test_a_plain_model_has_a_folder_for_all_that_it_depends_on(glue, tiny_model, flags, changed):
     before, now = folders_of(glue, tiny_model), folders_of(glue, tiny_model, *flags)
     assert [task for task in before if before[task] != now[task]] == changed.split()
+
+
+def test_a_plain_model_is_an_ordinary_run_on_its_task_that_predicts_the_test_set_too(glue, tiny_model, tmp_path):
+    """Whatever the run that needs it wants to know: another one may need the rest."""
+    wanted = ("--skip_test", "--limit", "qqp=5,rte=3", "--dev_limit", "rte=4", "--plain_dir", tmp_path)
+    plain, _ = plain_models(glue, tiny_model, *wanted)
+    runs = {options.tasks[0]: options for _, options in plain.missing()}
+    assert runs.keys() == {"rte", "qqp", "mnli", "sst2"}
+    for task, options in runs.items():
+        assert options.tasks == [task]
+        assert not options.run.skip_test, f"{task}'s plain model inherits --skip_test"
+        assert options.pseudo_labels.label_scheme is None
+        assert options.optimisation.lr == 1e-3
+    limits = {task: (options.data.limit, options.data.dev_limit) for task, options in runs.items()}
+    assert limits == {"rte": ({"rte": 3}, {"rte": 4}), "qqp": ({"qqp": 5}, {}), "mnli": ({}, {}), "sst2": ({}, {})}
 
 
 def test_other_data_or_another_model_train_anew(home, tmp_path, argv_of, glue):
