@@ -18,6 +18,7 @@ from bert import BertForMaskedLM, BertLayer, BertModel, BertSelfAttention
 from datasets import TASKS, read
 from minbert import hub
 from minbert.files import UserError
+from minbert.layers.dropout import Dropout
 from minbert.layers.packing import Packing
 from minbert.text.tokenization import Tokenizer
 
@@ -292,6 +293,13 @@ def test_each_dropout_is_alive_and_only_in_training(where, device):
             module.p = 0.5
     assert not torch.allclose(still, model(ids, mask, types)["pooler_output"])
     assert torch.equal(still, model.eval()(ids, mask, types)["pooler_output"])
+
+
+def test_attention_probabilities_have_a_dropout_rate_of_their_own():
+    model = BertModel(tiny_config(hidden_dropout_prob=0.2, attention_probs_dropout_prob=0.3))
+    for name, module in model.named_modules():
+        if isinstance(module, Dropout):
+            assert module.p == (0.3 if name.endswith("self_attention.dropout") else 0.2), f"the rate of {name}"
 
 
 def given_to(dropout, call, give=lambda x: x):

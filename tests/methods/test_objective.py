@@ -229,6 +229,16 @@ def test_the_consistency_s_weight_ramps_up(prepared):
     assert trainer.objective(batches, 0).terms["sst", ""] == trainer.objective(batches, 1).terms["sst", ""]
 
 
+def test_bregman_has_its_whole_weight_of_1_from_the_start(prepared):
+    """Jiang et al. 2020, section 4: mu = 1, whatever the flags of the other teachers have as their defaults."""
+    trainer = prepared("--mean_teacher bregman")
+    batches = batches_of(trainer, 0)
+    for progress in (0, 1):
+        found = trainer.objective(batches, progress).terms
+        for key, term in reference(trainer, batches, progress)[0].items():
+            assert found[key].item() == pytest.approx(term.item(), rel=1e-4), f"{key} at progress {progress}"
+
+
 # ------------------------------------------------------------------------------------- passes of the trunk, gradients
 
 

@@ -1,4 +1,4 @@
-"""How long a run says it will take, after its first steps: Plan.estimate against sums by hand."""
+"""What a run plans to do and how long it says it will take, after its first steps: Plan against sums by hand."""
 
 import re
 
@@ -30,6 +30,22 @@ def test_what_is_done_once_is_counted_once(trainer_of):
     trainer = trainer_of("--option", "pretrain", "--epochs", 40)
     trainer.once_seconds = 500
     assert minutes(trainer, seconds=560) == pytest.approx((500 + 60 * 10) / 60, abs=0.05)
+
+
+def test_the_unlabelled_text_beside_a_batch_counts_too():
+    """In turn two batches of SST, each 8 x 10 tokens beside 4 x (30 + 20), and two of Quora, each 8 x 10."""
+    flags = tiny.options_of("--schedule", "in_turn", "--epochs", 1).schedule
+    made = plan.Plan(flags, {"sst": 16, "quora": 16}, {"sst": 40}, beside=4)
+    lengths = {"sst": {"train": 10, "unlabelled": 30, "augmented": 20}, "quora": {"train": 10}}
+    seconds = 600 * (2 * 280) / (2 * 280 + 2 * 80)  # what SST's half of the epoch takes of ten minutes
+    assert "about 10.0 minutes" in made.estimate(lengths, updates=2, seconds=seconds, once=0)
+
+
+@pytest.mark.parametrize("schedule", ["simultaneous", "sequential", "mtdnn"])
+def test_the_updates_planned_are_those_of_all_epochs(schedule):
+    flags = tiny.options_of("--schedule", schedule, "--epochs", 3).schedule
+    made = plan.Plan(flags, {"sst": 20, "quora": 37, "sts": 13})
+    assert made.updates == sum(len(made.steps_of(epoch)) for epoch in range(3))
 
 
 def test_a_frozen_trunk_has_read_everything_before_the_first_step(trainer_of, monkeypatch):
