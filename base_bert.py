@@ -5,8 +5,8 @@ knows its sizes and the names of its parameters, not how they are used (that is 
 
 A checkpoint is a Hugging Face folder: `config.json` beside `model.safetensors` or `pytorch_model.bin`. Many hands have
 written such files, so reading accepts a `bert.` prefix or none, the first releases' `gamma` and `beta`, half precision,
-and the course's own parameter names; and it refuses, in one line, whatever it would have to guess about. Nothing in a
-file is ever executed: `.bin` files are pickles and are read with `weights_only=True`.
+and the course's own parameter names; and it refuses, in one line, whatever it would have to guess about. Damaged and
+harmful files are the business of `minbert/weights.py`.
 """
 
 import json
@@ -15,13 +15,14 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import nn
 from torch.nn import init
 from torch.overrides import TorchFunctionMode
 
 from minbert.files import UserError, write_json, written_whole
 from minbert.hub import find_checkpoint
+from minbert.weights import read_tensors
 
 
 @dataclass
@@ -138,9 +139,10 @@ class BertPreTrainedModel(nn.Module):
         A masked-LM model accepts a checkpoint without its head (`head_is_new` is then True: those weights are random)
         and without the pooler it does not use. Everything else must be there and have a home, else UserError.
         """
-        folder = find_checkpoint(name_or_path).folder
-        config = BertConfig.from_file(folder / "config.json")
-        path, tensors = _read_weights(folder)
+        found = find_checkpoint(name_or_path)
+        config = BertConfig.from_file(found.folder / "config.json")
+        path = found.weights
+        tensors = read_tensors(path)
         with torch.device("meta"), _NoRandomNumbers():  # the model's shapes, without memory or values
             model = cls(config, **model_options)
         state, new = _fit(path, tensors, {name: value.shape for name, value in model.state_dict().items()})
@@ -227,34 +229,6 @@ class _NoRandomNumbers(TorchFunctionMode):
         if func in self.draws:
             return args[0] if args else kwargs["tensor"]
         return func(*args, **(kwargs or {}))
-
-
-def _read_weights(folder):
-    """(path, {name: tensor}) of a checkpoint folder's weights, as the file has them."""
-    path = folder / "model.safetensors"
-    again = "get the file again (from the hub's cache, delete the model's whole folder first)"
-    if path.exists():
-        try:
-            return path, load_file(path)
-        except PermissionError:
-            raise UserError(f"{path}: no permission to read it") from None
-        except (SafetensorError, OSError, ValueError):
-            raise UserError(f"{path}: not a whole safetensors file, damaged or cut short; {again}") from None
-    path = folder / "pytorch_model.bin"
-    if not path.exists():
-        raise UserError(f"{folder}: neither model.safetensors nor pytorch_model.bin in this folder (in one piece)")
-    try:
-        tensors = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception:  # a foreign pickle may fail in any way at all
-        raise UserError(
-            f"{path}: refused: damaged, or it holds code beside tensors, which is never executed; "
-            f"save it as model.safetensors where you trust it, or {again}"
-        ) from None
-    if not isinstance(tensors, dict) or not all(
-        isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in tensors.items()
-    ):
-        raise UserError(f"{path}: not a flat dictionary of tensors; save the model's state_dict() by itself")
-    return path, tensors
 
 
 def _fit(path, tensors, shapes):

@@ -31,6 +31,22 @@ def short(value, most=80):
 
 
 @contextlib.contextmanager
+def reading(path, otherwise, tell=False):
+    """Any failure in this block becomes the UserError "path: otherwise", with its reason if asked to `tell` it: for
+    foreign code that reads a file which may hold anything. Rust's panics are known as no more than BaseException."""
+    try:
+        yield
+    except (UserError, KeyboardInterrupt, SystemExit):
+        raise
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except PermissionError:
+        raise UserError(f"{path}: no permission to read it") from None
+    except BaseException as error:
+        raise UserError(f"{path}: {otherwise}" + (f" ({short(str(error))})" if tell else "")) from None
+
+
+@contextlib.contextmanager
 def written_whole(path):
     """Yield a temporary path beside `path`; when the block ends well, flush it to disk and rename it into place.
 

@@ -1,8 +1,6 @@
-"""Checkpoints: against `transformers` both ways on tiny scrambled models, every dialect of file, every bad file."""
+"""Checkpoints: against `transformers` both ways on tiny scrambled models, every dialect of file, every misfit."""
 
 import json
-import pickle
-import struct
 from pathlib import Path
 
 import pytest
@@ -335,43 +333,6 @@ def test_fresh_weights():
 
 
 # ---- bad checkpoints ------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("file", ["model.safetensors", "pytorch_model.bin"])
-def test_truncated_and_foreign_files_are_refused(folder, file):
-    path, expected = folder / file, "not a whole safetensors file"
-    if file == "pytorch_model.bin":
-        torch.save(load_file(folder / "model.safetensors"), path)
-        (folder / "model.safetensors").unlink()
-        expected = "refused: damaged"
-    whole = path.read_bytes()
-    cut = [whole[:size] for size in (0, 1, 7, 8, 9, 100, 1000, len(whole) // 2, len(whole) - 1)]
-    pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\n"
-    for content in [*cut, b"\0" * 5000, b"\xff" * 5000, pointer, struct.pack("<Q", 2) + b"{"]:
-        path.write_bytes(content)
-        assert expected in refusal(folder)
-
-
-class Payload:
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return open, (str(self.path), "w")
-
-
-@pytest.mark.parametrize("writer", [torch.save, lambda value, path: path.write_bytes(pickle.dumps(value, protocol=2))])
-def test_pickled_code_is_refused_and_not_run(folder, writer):
-    (folder / "model.safetensors").unlink()
-    writer({"embeddings.LayerNorm.bias": torch.zeros(24), "x": Payload(folder / "owned")}, folder / "pytorch_model.bin")
-    assert "never executed" in refusal(folder)
-    assert not (folder / "owned").exists()
-
-
-def test_nested_dictionary_is_refused(folder):
-    (folder / "model.safetensors").unlink()
-    torch.save({"model": {"a": torch.ones(1)}, "epoch": 3}, folder / "pytorch_model.bin")
-    assert "state_dict" in refusal(folder)
 
 
 def test_wrong_shape_and_type(folder):
