@@ -10,6 +10,7 @@ harmful files are the business of `minbert/weights.py`.
 """
 
 import json
+import re
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -20,9 +21,12 @@ from torch import nn
 from torch.nn import init
 from torch.overrides import TorchFunctionMode
 
-from minbert.files import UserError, write_json, written_whole
+from minbert.files import UserError, short, write_json, written_whole
 from minbert.hub import find_checkpoint
 from minbert.weights import read_tensors
+
+# Beyond these a config.json is damaged: far over any model's, and still small enough for a product of two in 64 bits.
+LIMITS = {int: 1 << 24, float: 1, "num_hidden_layers": 1000}
 
 
 @dataclass
@@ -47,11 +51,11 @@ class BertConfig:
             value = getattr(self, field.name)
             kinds = (int,) if field.type is int else (int, float)
             if type(value) not in kinds:  # not isinstance: True is no number here
-                raise UserError(f"{field.name} is {value!r}, expected {field.type.__name__}")
+                raise UserError(f"{field.name} is {short(value)}, expected {field.type.__name__}")
             least = 1 if field.type is int and field.name != "pad_token_id" else 0
-            most = 1 if field.name.endswith("_prob") else float("inf")
-            if not least <= value < most:
-                raise UserError(f"{field.name} is {value}, out of range")
+            limit = LIMITS.get(field.name, LIMITS[field.type])
+            if not least <= value < limit:
+                raise UserError(f"{field.name} is {short(value)}, out of range: at least {least}, below {limit}")
         if self.hidden_size % self.num_attention_heads:
             raise UserError(
                 f"hidden_size {self.hidden_size} is not divisible by num_attention_heads {self.num_attention_heads}"
@@ -83,7 +87,7 @@ class BertConfig:
         }
         for key, accepted in ours.items():
             if values.get(key, accepted[0]) not in accepted:
-                raise UserError(f"{path}: {key} is {values[key]!r}, but this is BERT with {key} {accepted[0]!r}")
+                raise UserError(f"{path}: {key} is {short(values[key])}, but this is BERT with {key} {accepted[0]!r}")
         required = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
         if missing := [key for key in required if key not in values]:
             raise UserError(f"{path}: {', '.join(missing)} missing")
@@ -143,6 +147,7 @@ class BertPreTrainedModel(nn.Module):
         config = BertConfig.from_file(found.folder / "config.json")
         path = found.weights
         tensors = read_tensors(path)
+        _compare_sizes(path, tensors, config)
         with torch.device("meta"), _NoRandomNumbers():  # the model's shapes, without memory or values
             model = cls(config, **model_options)
         state, new = _fit(path, tensors, {name: value.shape for name, value in model.state_dict().items()})
@@ -229,6 +234,27 @@ class _NoRandomNumbers(TorchFunctionMode):
         if func in self.draws:
             return args[0] if args else kwargs["tensor"]
         return func(*args, **(kwargs or {}))
+
+
+SEEN_IN = {  # (the tensor, the axis) that shows a size
+    "vocab_size": ("word_embedding.weight", 0),
+    "hidden_size": ("word_embedding.weight", 1),
+    "max_position_embeddings": ("pos_embedding.weight", 0),
+    "type_vocab_size": ("tk_type_embedding.weight", 0),
+    "intermediate_size": ("bert_layers.0.interm_dense.weight", 0),
+}
+
+
+def _compare_sizes(path, tensors, config):
+    """UserError where the file and its config.json differ in a size: before a model is built, which for a damaged
+    config.json may take hours. What the file lacks is left to `_fit`."""
+    shapes = {from_hugging_face(key): tensor.shape for key, tensor in tensors.items()}
+    sizes = {size: shapes[name][axis] for size, (name, axis) in SEEN_IN.items() if len(shapes.get(name, ())) == 2}
+    if layers := [int(found[1]) for name in shapes if (found := re.match(r"bert_layers\.(\d{1,9})\.", name))]:
+        sizes["num_hidden_layers"] = max(layers) + 1
+    asked = {size: getattr(config, size) for size in sizes}
+    if wrong := [f"{size} {asked[size]}, the tensors {sizes[size]}" for size in sizes if sizes[size] != asked[size]]:
+        raise UserError(f"{path}: config.json says {'; '.join(wrong)}; take both files from one checkpoint")
 
 
 def _fit(path, tensors, shapes):
