@@ -20,8 +20,13 @@ def complain(error):
     """Print a UserError or OSError as one line; returns the exit code 2."""
     if isinstance(error, OSError) and error.strerror:
         error = f"{error.filename or 'writing'}: {error.strerror}"
-    print("error:", " ".join(str(error).split()), file=sys.stderr)
+    print("error:", one_line(error), file=sys.stderr)
     return 2
+
+
+def one_line(said):
+    """What somebody else said, fit for a message: without line ends, and without orders to the terminal."""
+    return " ".join("".join(letter if letter.isprintable() else " " for letter in str(said)).split())
 
 
 def short(value, most=80):
