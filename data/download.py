@@ -12,6 +12,7 @@ has the same file (its ETag), and starts again when not. Files that are there al
 import argparse
 import hashlib
 import http.client
+import re
 import ssl
 import sys
 import time
@@ -26,7 +27,9 @@ from tqdm import tqdm
 HERE = Path(__file__).resolve().parent
 # Run as a script, sys.path starts with data/, not with the root; the root goes last, so that it shadows nothing.
 sys.path.append(str(HERE.parent))
-from minbert.files import UserError, sha256, written_whole  # noqa: E402
+from minbert.files import UserError, complain, one_line, sha256, written_whole  # noqa: E402
+from minbert.flags.fields import Parser  # noqa: E402
+from minbert.web import SafeRedirects, checked_address  # noqa: E402
 
 COURSE_URL = "https://raw.githubusercontent.com/gpoesia/minbert-default-final-project/main/data"
 GLUE_URL = "https://dl.fbaipublicfiles.com/glue/data"
@@ -35,6 +38,14 @@ ATTEMPTS = 4
 FIRST_PAUSE = 1.0  # seconds before the second attempt; doubled before each one after it
 TIMEOUT = 20.0  # seconds without an answer
 BLOCK = 1 << 16
+TROUBLE = (  # of the network, and no other: a full disk is an OSError too. UnicodeError: a host's name is too long
+    urllib.error.URLError,
+    http.client.HTTPException,
+    ConnectionError,
+    TimeoutError,
+    ssl.SSLError,
+    UnicodeError,
+)
 
 
 @dataclass(frozen=True)
@@ -160,12 +171,12 @@ def fetch(url, target, check):
                 part.unlink(missing_ok=True)
             elif error.code not in (408, 429) and error.code < 500:
                 raise UserError(f"{url}: the server answered {error.code} {error.reason}") from None
-            failure = f"the server answered {error.code} {error.reason}"
-        except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError, ssl.SSLError) as error:
+            failure = f"the server answered {error.code} {one_line(error.reason)}"
+        except TROUBLE as error:
             reason = getattr(error, "reason", error)
             if isinstance(reason, ssl.SSLCertVerificationError):
                 raise UserError(f"{url}: its certificate is refused: {reason.verify_message}") from None
-            failure = str(reason) or type(reason).__name__
+            failure = one_line(reason) or type(reason).__name__
         if attempt + 1 == ATTEMPTS:
             raise UserError(f"{url}: {failure}, after {ATTEMPTS} attempts; run again to go on, --base_url for a mirror")
         pause = FIRST_PAUSE * 2**attempt
@@ -185,19 +196,19 @@ def fetch_once(url, part, tag):
     """One request that completes `part` or raises: from its end where the server has the same file still (RFC 9110,
     If-Range with the strong ETag kept in `tag`), else from the start."""
     headers = {"User-Agent": "minbert-download", "Accept-Encoding": "identity"}
-    if part.exists() and tag.exists():
-        headers |= {"Range": f"bytes={part.stat().st_size}-", "If-Range": tag.read_text(encoding="ascii")}
-    with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT) as response:
+    if part.exists() and tag.exists() and is_strong(etag := tag.read_text(encoding="ascii", errors="replace")):
+        headers |= {"Range": f"bytes={part.stat().st_size}-", "If-Range": etag}
+    opener = urllib.request.build_opener(SafeRedirects())
+    with opener.open(urllib.request.Request(url, headers=headers), timeout=TIMEOUT) as response:
         start = resumed_at(response, part, headers.get("If-Range"))
         if start == 0:
             part.unlink(missing_ok=True)  # first, so that a new ETag never stands beside old bytes
             etag = response.headers.get("ETag", "")
-            if etag.startswith('"') and etag.isascii():  # a weak one, W/"...", cannot vouch for bytes
+            if is_strong(etag):
                 tag.write_text(etag, encoding="ascii")
             else:
                 tag.unlink(missing_ok=True)
-        length = response.headers.get("Content-Length")
-        total = start + int(length) if length else None
+        total = None if response.length is None else start + response.length  # None: it says none, or no number
         progress = tqdm(
             desc=part.stem, total=total, initial=start, unit="B", unit_scale=True, disable=None, leave=False
         )
@@ -208,6 +219,11 @@ def fetch_once(url, part, tag):
             got = f.tell()
     if total is not None and got != total:
         raise ConnectionError(f"the connection ended after {got:,} of {total:,} bytes")
+
+
+def is_strong(etag):
+    """Whether this is an ETag that vouches for bytes (RFC 9110, section 8.8.3): no weak one, W/"...", and whole."""
+    return re.fullmatch(r'"[\x21\x23-\x7e]*"', etag) is not None
 
 
 def resumed_at(response, part, etag):
@@ -224,9 +240,7 @@ def resumed_at(response, part, etag):
 
 def parse(argv):
     summary, _, detail = __doc__.partition("\n")
-    parser = argparse.ArgumentParser(
-        description=summary, epilog=detail, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=summary, epilog=detail, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sets", nargs="*", metavar="SET", help="cs224n, glue, or both (default: both)")
     parser.add_argument("--only", action="append", metavar="NAME", help="one file or task of them; may be repeated")
     parser.add_argument("--base_url", metavar="URL", help="fetch from this http(s) folder instead (a mirror)")
@@ -234,8 +248,8 @@ def parse(argv):
     args = parser.parse_args(argv)
     if unknown := set(args.sets) - {"cs224n", "glue"}:
         parser.error(f"unknown set {', '.join(sorted(unknown))}: choose cs224n, glue, or both")
-    if args.base_url and not args.base_url.startswith(("http://", "https://")):
-        parser.error(f"--base_url {args.base_url}: must start with http:// or https://")
+    if args.base_url is not None:
+        args.base_url = checked_address(args.base_url, "https://example.org/data")
     return args
 
 
@@ -250,18 +264,14 @@ def run(args):
         raise UserError(f"--only {', '.join(sorted(unknown))}: not among {', '.join(jobs)}")
     for name, (fetch_it, wanted, base_url, folder) in jobs.items():
         if not args.only or name in args.only:
-            fetch_it(wanted, base_url.rstrip("/"), folder)
+            fetch_it(wanted, base_url, folder)
 
 
 def main(argv=None):
     try:
         run(parse(argv))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:  # a full disk, a folder that may not be written
-        print(f"error: {error.filename or 'writing'}: {error.strerror or error}", file=sys.stderr)
-        return 2
+    except (UserError, OSError) as error:  # OSError: a full disk, a folder that may not be written
+        return complain(error)
     except KeyboardInterrupt:
         print("\nstopped; run again to go on where it stopped", file=sys.stderr)
         return 130

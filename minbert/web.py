@@ -5,7 +5,7 @@ An address is printed in messages, so one that carries a password or a token is 
 
 import ipaddress
 import urllib.request
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 from minbert.files import UserError, short
 
@@ -43,3 +43,28 @@ class NoRedirects(urllib.request.HTTPRedirectHandler):
         return None
 
     http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
+
+
+class SafeRedirects(urllib.request.HTTPRedirectHandler):
+    """Follows a redirect to a sound http(s) address, but not out of https. It may carry a token, so only the server
+    that sent it is named."""
+
+    def http_error_302(self, request, response, code, reason, headers):
+        target = _joined(request.full_url, headers.get("Location", headers.get("URI", "")))  # as urllib looks for it
+        schemes = ("https",) if request.type == "https" else ("http", "https")
+        if not _usable(target, schemes) or "@" in urlsplit(target).netloc:
+            response.close()
+            raise UserError(
+                f"{request.type}://{request.host} redirects to an address that is not followed: malformed, with a "
+                f"name in it, or not {' or '.join(schemes)}; choose another server with --base_url"
+            )
+        return super().http_error_302(request, response, code, reason, headers)
+
+    http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
+
+
+def _joined(address, location):
+    try:
+        return urljoin(address, location)
+    except ValueError:
+        return ""
