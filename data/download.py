@@ -6,10 +6,12 @@
 
 A file is fetched into NAME.part and moved into place only when it is whole and has passed its check: the git blob id
 of the course's files, the sha256 of the GLUE archives. A broken fetch goes on where it stopped when the server still
-has the same file (its ETag), and starts again when not. Files that are there already are left alone.
+has the same file (its ETag), and starts again when not. Files that are there already are left alone. A new set gathers
+in cs224n.part or glue.part until all that was asked for is there, for later commands use whatever set they find.
 """
 
 import argparse
+import contextlib
 import hashlib
 import http.client
 import re
@@ -27,7 +29,7 @@ from tqdm import tqdm
 HERE = Path(__file__).resolve().parent
 # Run as a script, sys.path starts with data/, not with the root; the root goes last, so that it shadows nothing.
 sys.path.append(str(HERE.parent))
-from minbert.files import UserError, complain, one_line, sha256, written_whole  # noqa: E402
+from minbert.files import UNFINISHED, UserError, complain, one_line, sha256, written_whole  # noqa: E402
 from minbert.flags.fields import Parser  # noqa: E402
 from minbert.web import SafeRedirects, checked_address  # noqa: E402
 
@@ -159,9 +161,8 @@ def fetch(url, target, check):
     check: called with the path of the whole file; raises UserError to refuse it, which also drops what was fetched.
     Raises UserError after ATTEMPTS attempts, and at once for what another attempt cannot mend (404, a certificate).
     """
-    part = target.with_name(target.name + ".part")
-    tag = target.with_name(target.name + ".etag.part")
-    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(target.name + UNFINISHED)
+    tag = target.with_name(target.name + ".etag" + UNFINISHED)
     for attempt in range(ATTEMPTS):
         try:
             fetch_once(url, part, tag)
@@ -254,17 +255,38 @@ def parse(argv):
 
 
 def run(args):
-    sets = args.sets or ["cs224n", "glue"]
-    jobs = {}
-    if "cs224n" in sets:
-        jobs |= {f: (fetch_course_file, f, args.base_url or COURSE_URL, args.data_dir / "cs224n") for f in COURSE_FILES}
-    if "glue" in sets:
-        jobs |= {a.task: (fetch_archive, a, args.base_url or GLUE_URL, args.data_dir / "glue") for a in ARCHIVES}
-    if unknown := set(args.only or ()) - set(jobs):
-        raise UserError(f"--only {', '.join(sorted(unknown))}: not among {', '.join(jobs)}")
-    for name, (fetch_it, wanted, base_url, folder) in jobs.items():
-        if not args.only or name in args.only:
-            fetch_it(wanted, base_url, folder)
+    archives = {archive.task: archive for archive in ARCHIVES}
+    sets = {
+        "cs224n": (fetch_course_file, {name: name for name in COURSE_FILES}, args.base_url or COURSE_URL),
+        "glue": (fetch_archive, archives, args.base_url or GLUE_URL),
+    }
+    sets = {name: sets[name] for name in args.sets or sets}
+    known = [name for _, members, _ in sets.values() for name in members]
+    if unknown := set(args.only or ()) - set(known):
+        raise UserError(f"--only {', '.join(sorted(unknown))}: not among {', '.join(known)}")
+    for name, (fetch_one, members, url) in sets.items():
+        if wanted := [member for only, member in members.items() if not args.only or only in args.only]:
+            with gathering(args.data_dir / name) as folder:
+                for member in wanted:
+                    fetch_one(member, url, folder)
+
+
+@contextlib.contextmanager
+def gathering(folder):
+    """The folder where the files of a set gather: a set's own where it holds something, else FOLDER.part, which takes
+    FOLDER's name when the block ends well. Half a set would be used in place of the sample by every later command."""
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder}: a file stands where the folder should be; move it away")
+    if folder.is_dir() and any(folder.iterdir()):
+        yield folder
+        return
+    unfinished = folder.with_name(folder.name + UNFINISHED)
+    unfinished.mkdir(parents=True, exist_ok=True)
+    yield unfinished
+    if folder.is_dir():
+        folder.rmdir()  # it is empty
+    unfinished.rename(folder)
+    print(f"{folder}: all that was asked for is there")
 
 
 def main(argv=None):

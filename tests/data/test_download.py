@@ -15,6 +15,7 @@ import pytest
 from download_server import QUORA, leftovers
 from real_data import needs, real
 
+import datasets
 from data import download
 from datasets import TASKS
 
@@ -97,9 +98,9 @@ def test_starts_again_when_the_server_cannot_go_on(site, fetch, tmp_path, monkey
 
 def test_starts_again_when_its_part_is_too_long(site, fetch, tmp_path):
     site.files["quora-dev.csv"] = QUORA
-    (tmp_path / "cs224n").mkdir()
-    (tmp_path / "cs224n" / "quora-dev.csv.part").write_bytes(QUORA)
-    (tmp_path / "cs224n" / "quora-dev.csv.etag.part").write_text(site.etag)
+    (tmp_path / "cs224n.part").mkdir()
+    (tmp_path / "cs224n.part" / "quora-dev.csv.part").write_bytes(QUORA)
+    (tmp_path / "cs224n.part" / "quora-dev.csv.etag.part").write_text(site.etag)
     assert fetch("--only", "quora-dev.csv") == 0
     assert site.asked == [f"bytes={len(QUORA)}-", None]
     assert (tmp_path / "cs224n" / "quora-dev.csv").read_bytes() == QUORA
@@ -108,9 +109,9 @@ def test_starts_again_when_its_part_is_too_long(site, fetch, tmp_path):
 @pytest.mark.parametrize("tag", [b"\xff\xfe", b'"v1"\nX-Evil: 1', b"", b'"v1', b"\0" * 9, b"v1", b'"v\x7f"'])
 def test_starts_again_when_its_etag_is_damaged(site, fetch, tmp_path, tag):
     site.files["quora-dev.csv"] = QUORA
-    (tmp_path / "cs224n").mkdir()
-    (tmp_path / "cs224n" / "quora-dev.csv.part").write_bytes(QUORA[:100])
-    (tmp_path / "cs224n" / "quora-dev.csv.etag.part").write_bytes(tag)
+    (tmp_path / "cs224n.part").mkdir()
+    (tmp_path / "cs224n.part" / "quora-dev.csv.part").write_bytes(QUORA[:100])
+    (tmp_path / "cs224n.part" / "quora-dev.csv.etag.part").write_bytes(tag)
     assert fetch("--only", "quora-dev.csv") == 0
     assert site.asked == [None]
     assert (tmp_path / "cs224n" / "quora-dev.csv").read_bytes() == QUORA
@@ -144,6 +145,37 @@ def test_missing_file(site, fetch, tmp_path, capsys):
     assert capsys.readouterr().err == f"error: {site.url}/quora-dev.csv: the server answered 404 Not Found\n"
     assert len(site.asked) == 1
     assert leftovers(tmp_path) == []
+
+
+@pytest.mark.parametrize("empty", [False, True])
+def test_a_set_takes_its_place_when_all_that_was_asked_for_is_there(site, fetch, tmp_path, monkeypatch, capsys, empty):
+    """Half of one would be used in place of the sample by every later command."""
+    monkeypatch.setattr(datasets, "real_folders", lambda name: [tmp_path / name])
+    if empty:
+        (tmp_path / "cs224n").mkdir()
+    wanted = ("--only", "quora-dev.csv", "--only", "quora-train.csv")
+    monkeypatch.setitem(download.COURSE_FILES, "quora-train.csv", download.git_blob_id(b"train"))
+    site.files = {"quora-train.csv": b"train"}
+    assert fetch(*wanted) == 2
+    assert "404" in capsys.readouterr().err
+    assert leftovers(tmp_path) == ["cs224n.part/quora-train.csv"]
+    assert datasets.data_folder()[0].name == "sample"
+    site.files["quora-dev.csv"] = QUORA
+    assert fetch(*wanted) == 0
+    assert len(site.asked) == 3  # the first one was kept
+    assert leftovers(tmp_path) == ["cs224n/quora-dev.csv", "cs224n/quora-train.csv"]
+    assert not (tmp_path / "cs224n.part").exists()
+    assert datasets.data_folder()[0] == tmp_path / "cs224n"
+    assert fetch(*wanted) == 0
+    assert len(site.asked) == 3
+
+
+def test_a_set_that_is_there_already_gets_the_rest(site, fetch, tmp_path):
+    (tmp_path / "cs224n").mkdir()
+    (tmp_path / "cs224n" / "mine.csv").write_text("mine")
+    site.files["quora-dev.csv"] = QUORA
+    assert fetch("--only", "quora-dev.csv") == 0
+    assert leftovers(tmp_path) == ["cs224n/mine.csv", "cs224n/quora-dev.csv"]
 
 
 @pytest.mark.parametrize("name", ["sts-dev.csv", "quora-dev.csv"])
@@ -231,16 +263,16 @@ def test_archive_with_a_path_out_of_its_folder_is_refused(fetch, offer, tmp_path
     offer({**RTE, name: "x"})
     assert fetch("glue") == 2
     assert "leads out of its folder" in capsys.readouterr().err
-    assert leftovers(tmp_path) == ["glue/RTE.zip"]
+    assert leftovers(tmp_path) == ["glue.part/RTE.zip"]
 
 
 def test_archive_without_a_table_or_not_a_zip(site, fetch, offer, tmp_path, capsys):
     offer({"RTE/train.tsv": "x"})
     assert fetch("glue") == 2
     assert "holds no RTE/dev.tsv" in capsys.readouterr().err
-    (tmp_path / "glue" / "RTE.zip").write_bytes(b"no zip")
+    (tmp_path / "RTE.zip").write_bytes(b"no zip")
     with pytest.raises(download.UserError, match="not a sound zip"):
-        download.extract(tmp_path / "glue" / "RTE.zip", tmp_path / "glue", [])
+        download.extract(tmp_path / "RTE.zip", tmp_path / "glue", [])
 
 
 def test_unwritable_folder(fetch, tmp_path, capsys):
