@@ -53,6 +53,7 @@ def add_chat_flags(group):
     count = flag_types.positive(int)
     add("--base_url", metavar="URL", help="an OpenAI-compatible endpoint, as http://localhost:8000/v1")
     add("--api_key_env", metavar="NAME", help="the environment variable with the key (default: no key is sent)")
+    add("--allow_plain_http", action="store_true", help="send the key also by http:// to another machine, unencrypted")
     add("--temperature", type=flag_types.not_negative(float), default=0.5, metavar="X", help="default: %(default)s")
     add("--max_tokens", type=count, metavar="N", help="longest answer in tokens (default: the endpoint's own)")
     add(
@@ -149,6 +150,7 @@ def prompted(options, rows, source):
         options.extra_body,
         options.timeout,
         Pace(options.rate),
+        options.allow_plain_http,
     )
     copies = augment_by_prompting(
         rows,

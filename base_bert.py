@@ -5,23 +5,28 @@ knows its sizes and the names of its parameters, not how they are used (that is 
 
 A checkpoint is a Hugging Face folder: `config.json` beside `model.safetensors` or `pytorch_model.bin`. Many hands have
 written such files, so reading accepts a `bert.` prefix or none, the first releases' `gamma` and `beta`, half precision,
-and the course's own parameter names; and it refuses, in one line, whatever it would have to guess about. Nothing in a
-file is ever executed: `.bin` files are pickles and are read with `weights_only=True`.
+and the course's own parameter names; and it refuses, in one line, whatever it would have to guess about. Damaged and
+harmful files are the business of `minbert/weights.py`.
 """
 
 import json
+import re
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import nn
 from torch.nn import init
 from torch.overrides import TorchFunctionMode
 
-from minbert.files import UserError, write_json, written_whole
+from minbert.files import UserError, short, write_json, written_whole
 from minbert.hub import find_checkpoint
+from minbert.weights import read_tensors
+
+# Beyond these a config.json is damaged: far over any model's, and still small enough for a product of two in 64 bits.
+LIMITS = {int: 1 << 24, float: 1, "num_hidden_layers": 1000}
 
 
 @dataclass
@@ -46,11 +51,11 @@ class BertConfig:
             value = getattr(self, field.name)
             kinds = (int,) if field.type is int else (int, float)
             if type(value) not in kinds:  # not isinstance: True is no number here
-                raise UserError(f"{field.name} is {value!r}, expected {field.type.__name__}")
+                raise UserError(f"{field.name} is {short(value)}, expected {field.type.__name__}")
             least = 1 if field.type is int and field.name != "pad_token_id" else 0
-            most = 1 if field.name.endswith("_prob") else float("inf")
-            if not least <= value < most:
-                raise UserError(f"{field.name} is {value}, out of range")
+            limit = LIMITS.get(field.name, LIMITS[field.type])
+            if not least <= value < limit:
+                raise UserError(f"{field.name} is {short(value)}, out of range: at least {least}, below {limit}")
         if self.hidden_size % self.num_attention_heads:
             raise UserError(
                 f"hidden_size {self.hidden_size} is not divisible by num_attention_heads {self.num_attention_heads}"
@@ -82,7 +87,7 @@ class BertConfig:
         }
         for key, accepted in ours.items():
             if values.get(key, accepted[0]) not in accepted:
-                raise UserError(f"{path}: {key} is {values[key]!r}, but this is BERT with {key} {accepted[0]!r}")
+                raise UserError(f"{path}: {key} is {short(values[key])}, but this is BERT with {key} {accepted[0]!r}")
         required = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
         if missing := [key for key in required if key not in values]:
             raise UserError(f"{path}: {', '.join(missing)} missing")
@@ -138,9 +143,11 @@ class BertPreTrainedModel(nn.Module):
         A masked-LM model accepts a checkpoint without its head (`head_is_new` is then True: those weights are random)
         and without the pooler it does not use. Everything else must be there and have a home, else UserError.
         """
-        folder = find_checkpoint(name_or_path).folder
-        config = BertConfig.from_file(folder / "config.json")
-        path, tensors = _read_weights(folder)
+        found = find_checkpoint(name_or_path)
+        config = BertConfig.from_file(found.folder / "config.json")
+        path = found.weights
+        tensors = read_tensors(path)
+        _compare_sizes(path, tensors, config)
         with torch.device("meta"), _NoRandomNumbers():  # the model's shapes, without memory or values
             model = cls(config, **model_options)
         state, new = _fit(path, tensors, {name: value.shape for name, value in model.state_dict().items()})
@@ -229,32 +236,25 @@ class _NoRandomNumbers(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def _read_weights(folder):
-    """(path, {name: tensor}) of a checkpoint folder's weights, as the file has them."""
-    path = folder / "model.safetensors"
-    again = "get the file again (from the hub's cache, delete the model's whole folder first)"
-    if path.exists():
-        try:
-            return path, load_file(path)
-        except PermissionError:
-            raise UserError(f"{path}: no permission to read it") from None
-        except (SafetensorError, OSError, ValueError):
-            raise UserError(f"{path}: not a whole safetensors file, damaged or cut short; {again}") from None
-    path = folder / "pytorch_model.bin"
-    if not path.exists():
-        raise UserError(f"{folder}: neither model.safetensors nor pytorch_model.bin in this folder (in one piece)")
-    try:
-        tensors = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception:  # a foreign pickle may fail in any way at all
-        raise UserError(
-            f"{path}: refused: damaged, or it holds code beside tensors, which is never executed; "
-            f"save it as model.safetensors where you trust it, or {again}"
-        ) from None
-    if not isinstance(tensors, dict) or not all(
-        isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in tensors.items()
-    ):
-        raise UserError(f"{path}: not a flat dictionary of tensors; save the model's state_dict() by itself")
-    return path, tensors
+SEEN_IN = {  # (the tensor, the axis) that shows a size
+    "vocab_size": ("word_embedding.weight", 0),
+    "hidden_size": ("word_embedding.weight", 1),
+    "max_position_embeddings": ("pos_embedding.weight", 0),
+    "type_vocab_size": ("tk_type_embedding.weight", 0),
+    "intermediate_size": ("bert_layers.0.interm_dense.weight", 0),
+}
+
+
+def _compare_sizes(path, tensors, config):
+    """UserError where the file and its config.json differ in a size: before a model is built, which for a damaged
+    config.json may take hours. What the file lacks is left to `_fit`."""
+    shapes = {from_hugging_face(key): tensor.shape for key, tensor in tensors.items()}
+    sizes = {size: shapes[name][axis] for size, (name, axis) in SEEN_IN.items() if len(shapes.get(name, ())) == 2}
+    if layers := [int(found[1]) for name in shapes if (found := re.match(r"bert_layers\.(\d{1,9})\.", name))]:
+        sizes["num_hidden_layers"] = max(layers) + 1
+    asked = {size: getattr(config, size) for size in sizes}
+    if wrong := [f"{size} {asked[size]}, the tensors {sizes[size]}" for size in sizes if sizes[size] != asked[size]]:
+        raise UserError(f"{path}: config.json says {'; '.join(wrong)}; take both files from one checkpoint")
 
 
 def _fit(path, tensors, shapes):

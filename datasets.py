@@ -131,8 +131,8 @@ def real_folders(name):
 
 
 def data_folder(explicit=None, real="cs224n", sample="sample"):
-    """(folder, a sentence that says why): the one asked for, else the first of real_folders(`real`) that is there, else
-    the sample.
+    """(folder, a sentence that says why): the one asked for, else the first of real_folders(`real`) that is there and
+    not empty, else the sample.
 
     Raises UserError where the folder asked for does not exist, or none is there and there is no sample.
     """
@@ -142,10 +142,10 @@ def data_folder(explicit=None, real="cs224n", sample="sample"):
         return Path(explicit), f"data from {explicit}, as asked for"
     folders = real_folders(real)
     for folder in folders:
-        if folder.is_dir():
+        if folder.is_dir() and any(folder.iterdir()):
             where = "here" if folder.parent == HERE / "data" else "where MINBERT_DATA says"
             return folder, f"data from {folder}: the real sets are {where}"
-    absent = f"there is no {' and no '.join(map(str, folders))}"
+    absent = f"there is nothing in {' and nothing in '.join(map(str, folders))}"
     if sample is None:
         raise UserError(f"{absent}, and no sample of it: say where its files are with --{real}_dir")
     return HERE / "data" / sample, f"data from the project's own small sample: {absent}"

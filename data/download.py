@@ -5,14 +5,16 @@
     python data/download.py --only RTE --only sts-dev.csv
 
 A file is fetched into NAME.part and moved into place only when it is whole and has passed its check: the git blob id
-of the course's files, the sha256 of the GLUE archives. For the three Quora files no digest is known: they are checked
-by the server's length and by their columns. A broken fetch goes on where it stopped when the
-server still has the same file (its ETag), and starts again when not. Files that are there already are left alone.
+of the course's files, the sha256 of the GLUE archives. A broken fetch goes on where it stopped when the server still
+has the same file (its ETag), and starts again when not. Files that are there already are left alone. A new set gathers
+in cs224n.part or glue.part until all that was asked for is there, for later commands use whatever set they find.
 """
 
 import argparse
+import contextlib
 import hashlib
 import http.client
+import re
 import ssl
 import sys
 import time
@@ -27,7 +29,9 @@ from tqdm import tqdm
 HERE = Path(__file__).resolve().parent
 # Run as a script, sys.path starts with data/, not with the root; the root goes last, so that it shadows nothing.
 sys.path.append(str(HERE.parent))
-from minbert.files import UserError, sha256, written_whole  # noqa: E402
+from minbert.files import UNFINISHED, UserError, complain, one_line, sha256, written_whole  # noqa: E402
+from minbert.flags.fields import Parser  # noqa: E402
+from minbert.web import SafeRedirects, checked_address  # noqa: E402
 
 COURSE_URL = "https://raw.githubusercontent.com/gpoesia/minbert-default-final-project/main/data"
 GLUE_URL = "https://dl.fbaipublicfiles.com/glue/data"
@@ -36,16 +40,14 @@ ATTEMPTS = 4
 FIRST_PAUSE = 1.0  # seconds before the second attempt; doubled before each one after it
 TIMEOUT = 20.0  # seconds without an answer
 BLOCK = 1 << 16
-
-
-@dataclass(frozen=True)
-class CourseFile:
-    """One file of the course's starter. blob: its git blob id with LF line ends; where that is not known, columns: the
-    names its header line must hold."""
-
-    name: str
-    blob: str | None = None
-    columns: tuple[str, ...] = ()
+TROUBLE = (  # of the network, and no other: a full disk is an OSError too. UnicodeError: a host's name is too long
+    urllib.error.URLError,
+    http.client.HTTPException,
+    ConnectionError,
+    TimeoutError,
+    ssl.SSLError,
+    UnicodeError,
+)
 
 
 @dataclass(frozen=True)
@@ -58,20 +60,20 @@ class Archive:
     splits: tuple[str, ...] = ("train", "dev", "test")
 
 
-COURSE_FILES = (
-    CourseFile("ids-sst-train.csv", "9cb7333cb1dae49c2bd2a4b56a24882a6e8704b5"),
-    CourseFile("ids-sst-dev.csv", "3171aa629a340809d2db4a50df8f6e5ec9420ab0"),
-    CourseFile("ids-sst-test-student.csv", "bbd2313758825f86e24416d6aad64cd93370cf7a"),
-    CourseFile("ids-cfimdb-train.csv", "cd57bcbd2f7214ea6dd1783d3e885d324b1f478d"),
-    CourseFile("ids-cfimdb-dev.csv", "8a0f5dcf3d40189b96c801a12cd79bf8003e61de"),
-    CourseFile("ids-cfimdb-test-student.csv", "1e789c709b3ca0511f027a309b6d8bd21cde41b2"),
-    CourseFile("quora-train.csv", columns=("id", "sentence1", "sentence2", "is_duplicate")),
-    CourseFile("quora-dev.csv", columns=("id", "sentence1", "sentence2", "is_duplicate")),
-    CourseFile("quora-test-student.csv", columns=("id", "sentence1", "sentence2")),
-    CourseFile("sts-train.csv", "12b17760e7795fee35aeeabc290d5651de02622a"),
-    CourseFile("sts-dev.csv", "9392860e584717976b8d817cc40c9e6ceeec27e0"),
-    CourseFile("sts-test-student.csv", "25f0cf8fafdd1f82b9e2bb460c708af34341ce60"),
-)
+COURSE_FILES = {  # name: git blob id, with LF line ends, in the starter's repository
+    "ids-sst-train.csv": "9cb7333cb1dae49c2bd2a4b56a24882a6e8704b5",
+    "ids-sst-dev.csv": "3171aa629a340809d2db4a50df8f6e5ec9420ab0",
+    "ids-sst-test-student.csv": "bbd2313758825f86e24416d6aad64cd93370cf7a",
+    "ids-cfimdb-train.csv": "cd57bcbd2f7214ea6dd1783d3e885d324b1f478d",
+    "ids-cfimdb-dev.csv": "8a0f5dcf3d40189b96c801a12cd79bf8003e61de",
+    "ids-cfimdb-test-student.csv": "1e789c709b3ca0511f027a309b6d8bd21cde41b2",
+    "quora-train.csv": "a3b5546f6a0e65b60a328a5d294d1038f5bed1da",
+    "quora-dev.csv": "de7cfa32428fd470b93f778fccc45a619e01336f",
+    "quora-test-student.csv": "f257ef00558555afb50819578a58205732b16354",
+    "sts-train.csv": "12b17760e7795fee35aeeabc290d5651de02622a",
+    "sts-dev.csv": "9392860e584717976b8d817cc40c9e6ceeec27e0",
+    "sts-test-student.csv": "25f0cf8fafdd1f82b9e2bb460c708af34341ce60",
+}
 MNLI_SPLITS = ("train", "dev_matched", "dev_mismatched", "test_matched", "test_mismatched")
 ARCHIVES = (
     Archive("RTE", "RTE.zip", "6bf86de103ecd335f3441bd43574d23fef87ecc695977a63b82d5efb206556ee"),
@@ -81,23 +83,20 @@ ARCHIVES = (
 )
 
 
-def git_blob_id(path):
-    """Git's name for a text file: sha1 of "blob SIZE\\0" and the content with LF line ends.
-
-    The starter's history has the same files with CRLF ends too, and git itself turns one into the other.
-    """
-    content = Path(path).read_bytes().replace(b"\r\n", b"\n")
+def git_blob_id(content):
+    """Git's name for the content of a file: sha1 of "blob SIZE\\0" and the content."""
     return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
 
 
-def check_course_file(path, wanted):
-    """Raise UserError where `path` does not hold `wanted`: another blob id, or a column missing where none is known."""
-    if wanted.blob and git_blob_id(path) != wanted.blob:
-        raise UserError(f"{wanted.name}: git blob id {git_blob_id(path)} is not the published {wanted.blob}")
-    with open(path, "rb") as f:
-        header = f.readline().decode("utf-8", errors="replace").rstrip("\r\n").split("\t")
-    if missing := [column for column in wanted.columns if column not in header]:
-        raise UserError(f"{wanted.name}: its first line lacks the column {missing[0]!r}: {header}"[:200])
+def check_course_file(path, name):
+    """Raise UserError where `path` does not hold the course's file `name`.
+
+    The starter's history has the same files with CRLF ends too, and git itself turns one into the other.
+    """
+    content = Path(path).read_bytes()
+    found = [git_blob_id(content), git_blob_id(content.replace(b"\r\n", b"\n"))]
+    if COURSE_FILES[name] not in found:
+        raise UserError(f"{name}: git blob id {found[0]} is not the published {COURSE_FILES[name]}")
 
 
 def check_archive(path, wanted):
@@ -105,17 +104,17 @@ def check_archive(path, wanted):
         raise UserError(f"{wanted.name}: sha256 {sha256(path)} is not the published {wanted.sha256}")
 
 
-def fetch_course_file(wanted, base_url, folder):
-    target = folder / wanted.name
+def fetch_course_file(name, base_url, folder):
+    target = folder / name
     if target.exists():
         try:
-            check_course_file(target, wanted)
+            check_course_file(target, name)
         except UserError as error:
             raise UserError(f"{target} is there, but is not the published file ({error}); move it away") from None
         print(f"{target}: there already")
         return
-    fetch(f"{base_url}/{wanted.name}", target, lambda path: check_course_file(path, wanted))
-    print(f"{target}: {target.stat().st_size:,} bytes, {'blob id' if wanted.blob else 'length and columns'} checked")
+    fetch(f"{base_url}/{name}", target, lambda path: check_course_file(path, name))
+    print(f"{target}: {target.stat().st_size:,} bytes, blob id checked")
 
 
 def fetch_archive(wanted, base_url, folder):
@@ -162,9 +161,8 @@ def fetch(url, target, check):
     check: called with the path of the whole file; raises UserError to refuse it, which also drops what was fetched.
     Raises UserError after ATTEMPTS attempts, and at once for what another attempt cannot mend (404, a certificate).
     """
-    part = target.with_name(target.name + ".part")
-    tag = target.with_name(target.name + ".etag.part")
-    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(target.name + UNFINISHED)
+    tag = target.with_name(target.name + ".etag" + UNFINISHED)
     for attempt in range(ATTEMPTS):
         try:
             fetch_once(url, part, tag)
@@ -174,12 +172,12 @@ def fetch(url, target, check):
                 part.unlink(missing_ok=True)
             elif error.code not in (408, 429) and error.code < 500:
                 raise UserError(f"{url}: the server answered {error.code} {error.reason}") from None
-            failure = f"the server answered {error.code} {error.reason}"
-        except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError, ssl.SSLError) as error:
+            failure = f"the server answered {error.code} {one_line(error.reason)}"
+        except TROUBLE as error:
             reason = getattr(error, "reason", error)
             if isinstance(reason, ssl.SSLCertVerificationError):
                 raise UserError(f"{url}: its certificate is refused: {reason.verify_message}") from None
-            failure = str(reason) or type(reason).__name__
+            failure = one_line(reason) or type(reason).__name__
         if attempt + 1 == ATTEMPTS:
             raise UserError(f"{url}: {failure}, after {ATTEMPTS} attempts; run again to go on, --base_url for a mirror")
         pause = FIRST_PAUSE * 2**attempt
@@ -199,19 +197,19 @@ def fetch_once(url, part, tag):
     """One request that completes `part` or raises: from its end where the server has the same file still (RFC 9110,
     If-Range with the strong ETag kept in `tag`), else from the start."""
     headers = {"User-Agent": "minbert-download", "Accept-Encoding": "identity"}
-    if part.exists() and tag.exists():
-        headers |= {"Range": f"bytes={part.stat().st_size}-", "If-Range": tag.read_text(encoding="ascii")}
-    with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT) as response:
+    if part.exists() and tag.exists() and is_strong(etag := tag.read_text(encoding="ascii", errors="replace")):
+        headers |= {"Range": f"bytes={part.stat().st_size}-", "If-Range": etag}
+    opener = urllib.request.build_opener(SafeRedirects())
+    with opener.open(urllib.request.Request(url, headers=headers), timeout=TIMEOUT) as response:
         start = resumed_at(response, part, headers.get("If-Range"))
         if start == 0:
             part.unlink(missing_ok=True)  # first, so that a new ETag never stands beside old bytes
             etag = response.headers.get("ETag", "")
-            if etag.startswith('"') and etag.isascii():  # a weak one, W/"...", cannot vouch for bytes
+            if is_strong(etag):
                 tag.write_text(etag, encoding="ascii")
             else:
                 tag.unlink(missing_ok=True)
-        length = response.headers.get("Content-Length")
-        total = start + int(length) if length else None
+        total = None if response.length is None else start + response.length  # None: it says none, or no number
         progress = tqdm(
             desc=part.stem, total=total, initial=start, unit="B", unit_scale=True, disable=None, leave=False
         )
@@ -222,6 +220,11 @@ def fetch_once(url, part, tag):
             got = f.tell()
     if total is not None and got != total:
         raise ConnectionError(f"the connection ended after {got:,} of {total:,} bytes")
+
+
+def is_strong(etag):
+    """Whether this is an ETag that vouches for bytes (RFC 9110, section 8.8.3): no weak one, W/"...", and whole."""
+    return re.fullmatch(r'"[\x21\x23-\x7e]*"', etag) is not None
 
 
 def resumed_at(response, part, etag):
@@ -238,9 +241,7 @@ def resumed_at(response, part, etag):
 
 def parse(argv):
     summary, _, detail = __doc__.partition("\n")
-    parser = argparse.ArgumentParser(
-        description=summary, epilog=detail, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=summary, epilog=detail, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sets", nargs="*", metavar="SET", help="cs224n, glue, or both (default: both)")
     parser.add_argument("--only", action="append", metavar="NAME", help="one file or task of them; may be repeated")
     parser.add_argument("--base_url", metavar="URL", help="fetch from this http(s) folder instead (a mirror)")
@@ -248,36 +249,51 @@ def parse(argv):
     args = parser.parse_args(argv)
     if unknown := set(args.sets) - {"cs224n", "glue"}:
         parser.error(f"unknown set {', '.join(sorted(unknown))}: choose cs224n, glue, or both")
-    if args.base_url and not args.base_url.startswith(("http://", "https://")):
-        parser.error(f"--base_url {args.base_url}: must start with http:// or https://")
+    if args.base_url is not None:
+        args.base_url = checked_address(args.base_url, "https://example.org/data")
     return args
 
 
 def run(args):
-    sets = args.sets or ["cs224n", "glue"]
-    jobs = {}
-    if "cs224n" in sets:
-        jobs |= {
-            f.name: (fetch_course_file, f, args.base_url or COURSE_URL, args.data_dir / "cs224n") for f in COURSE_FILES
-        }
-    if "glue" in sets:
-        jobs |= {a.task: (fetch_archive, a, args.base_url or GLUE_URL, args.data_dir / "glue") for a in ARCHIVES}
-    if unknown := set(args.only or ()) - set(jobs):
-        raise UserError(f"--only {', '.join(sorted(unknown))}: not among {', '.join(jobs)}")
-    for name, (fetch_it, wanted, base_url, folder) in jobs.items():
-        if not args.only or name in args.only:
-            fetch_it(wanted, base_url.rstrip("/"), folder)
+    archives = {archive.task: archive for archive in ARCHIVES}
+    sets = {
+        "cs224n": (fetch_course_file, {name: name for name in COURSE_FILES}, args.base_url or COURSE_URL),
+        "glue": (fetch_archive, archives, args.base_url or GLUE_URL),
+    }
+    sets = {name: sets[name] for name in args.sets or sets}
+    known = [name for _, members, _ in sets.values() for name in members]
+    if unknown := set(args.only or ()) - set(known):
+        raise UserError(f"--only {', '.join(sorted(unknown))}: not among {', '.join(known)}")
+    for name, (fetch_one, members, url) in sets.items():
+        if wanted := [member for only, member in members.items() if not args.only or only in args.only]:
+            with gathering(args.data_dir / name) as folder:
+                for member in wanted:
+                    fetch_one(member, url, folder)
+
+
+@contextlib.contextmanager
+def gathering(folder):
+    """The folder where the files of a set gather: a set's own where it holds something, else FOLDER.part, which takes
+    FOLDER's name when the block ends well. Half a set would be used in place of the sample by every later command."""
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder}: a file stands where the folder should be; move it away")
+    if folder.is_dir() and any(folder.iterdir()):
+        yield folder
+        return
+    unfinished = folder.with_name(folder.name + UNFINISHED)
+    unfinished.mkdir(parents=True, exist_ok=True)
+    yield unfinished
+    if folder.is_dir():
+        folder.rmdir()  # it is empty
+    unfinished.rename(folder)
+    print(f"{folder}: all that was asked for is there")
 
 
 def main(argv=None):
     try:
         run(parse(argv))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:  # a full disk, a folder that may not be written
-        print(f"error: {error.filename or 'writing'}: {error.strerror or error}", file=sys.stderr)
-        return 2
+    except (UserError, OSError) as error:  # OSError: a full disk, a folder that may not be written
+        return complain(error)
     except KeyboardInterrupt:
         print("\nstopped; run again to go on where it stopped", file=sys.stderr)
         return 130

@@ -20,14 +20,35 @@ def complain(error):
     """Print a UserError or OSError as one line; returns the exit code 2."""
     if isinstance(error, OSError) and error.strerror:
         error = f"{error.filename or 'writing'}: {error.strerror}"
-    print("error:", " ".join(str(error).split()), file=sys.stderr)
+    print("error:", one_line(error), file=sys.stderr)
     return 2
+
+
+def one_line(said):
+    """What somebody else said, fit for a message: without line ends, and without orders to the terminal."""
+    return " ".join("".join(letter if letter.isprintable() else " " for letter in str(said)).split())
 
 
 def short(value, most=80):
     """A value as it stands in a file, cut for a message of one line."""
     value = repr(value)
     return value if len(value) <= most else value[:most] + "..."
+
+
+@contextlib.contextmanager
+def reading(path, otherwise, tell=False):
+    """Any failure in this block becomes the UserError "path: otherwise", with its reason if asked to `tell` it: for
+    foreign code that reads a file which may hold anything. Rust's panics are known as no more than BaseException."""
+    try:
+        yield
+    except (UserError, KeyboardInterrupt, SystemExit):
+        raise
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except PermissionError:
+        raise UserError(f"{path}: no permission to read it") from None
+    except BaseException as error:
+        raise UserError(f"{path}: {otherwise}" + (f" ({short(str(error))})" if tell else "")) from None
 
 
 @contextlib.contextmanager

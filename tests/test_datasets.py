@@ -200,9 +200,10 @@ def _message(folder, content):
 
 def test_there_is_no_sample_of_imdb(tmp_path, monkeypatch):
     monkeypatch.setattr(datasets, "HERE", tmp_path)
-    with pytest.raises(UserError, match=r"there is no .*imdb, and no sample of it: say where .* --imdb_dir"):
+    with pytest.raises(UserError, match=r"there is nothing in .*imdb, and no sample of it: say where .* --imdb_dir"):
         data_folder(None, "imdb", None)
     (tmp_path / "data" / "imdb").mkdir(parents=True)
+    written(tmp_path / "data" / "imdb", "")
     assert data_folder(None, "imdb", None)[0] == tmp_path / "data" / "imdb"
 
 
@@ -265,6 +266,8 @@ def test_data_folder_says_why(tmp_path, monkeypatch):
     assert folder == tmp_path / "data" / "sample"
     assert "sample" in why
     (tmp_path / "data" / "cs224n").mkdir(parents=True)
+    assert data_folder()[0] == folder  # an empty folder is no set
+    written(tmp_path / "data" / "cs224n", "")
     assert data_folder() == (
         tmp_path / "data" / "cs224n",
         f"data from {tmp_path / 'data' / 'cs224n'}: the real sets are here",
@@ -278,12 +281,12 @@ def test_the_environment_may_name_the_folder_of_real_data(tmp_path, monkeypatch)
     folder, why = data_folder()
     assert folder == tmp_path / "project" / "data" / "sample"  # it has no cs224n
     assert str(tmp_path / "home" / "cs224n") in why
-    (tmp_path / "home" / "cs224n").mkdir(parents=True)
-    (tmp_path / "project" / "data" / "cs224n").mkdir(parents=True)
+    for folder in ("home/cs224n", "project/data/cs224n", "project/data/glue"):
+        (tmp_path / folder).mkdir(parents=True)
+        written(tmp_path / folder, "")
     folder, why = data_folder()
     assert folder == tmp_path / "home" / "cs224n"
     assert "MINBERT_DATA" in why
-    (tmp_path / "project" / "data" / "glue").mkdir()
     assert data_folder(None, "glue", "sample/glue")[0] == tmp_path / "project" / "data" / "glue"
     assert data_folder(tmp_path)[0] == tmp_path
     monkeypatch.setenv("MINBERT_DATA", "")

@@ -8,13 +8,13 @@ a request is made again: after an exponential back-off with jitter, and not befo
 10.2.3: seconds or a date). The rest raises at once: Failed where it is this request's trouble, UserError where it is
 everyone's (a wrong key, a wrong address).
 
-The key stands in the request's header alone. It is taken out of whatever the endpoint sends back, redirects are not
-followed (they would carry the header to another host), and proxies named in the environment do not see loopback.
+The key stands in the request's header alone. It is not sent unencrypted to another machine unless that is allowed, and
+it is taken out of whatever the endpoint sends back; redirects are not followed (they would carry the header to another
+host), and proxies named in the environment do not see loopback.
 """
 
 import email.utils
 import http.client
-import ipaddress
 import json
 import math
 import os
@@ -23,11 +23,11 @@ import ssl
 import threading
 import time
 import urllib.error
-import urllib.parse
 import urllib.request
 from typing import NamedTuple
 
-from minbert.files import UserError, short
+from minbert.files import UserError, one_line, short
+from minbert.web import NoRedirects, checked_address, is_loopback
 
 ATTEMPTS = 6
 FIRST_PAUSE = 1.0  # seconds before the second attempt at most; doubled before each one after it
@@ -98,19 +98,30 @@ class Pace:
         self.stopped.set()
 
 
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    def redirect_request(self, *_):
-        return None
-
-
 class Chat:
-    """An endpoint and how it is asked. extra: more members of each request's body. key: None, or what api_key() found.
+    """An endpoint and how it is asked. extra: more members of each request's body. key: None, or what api_key() found;
+    allow_plain_http: it may be sent unencrypted to another machine.
 
-    Threads may share it. Raises UserError for an address that is none.
+    Threads may share it. Raises UserError for an address that is none, or that would give the key away.
     """
 
-    def __init__(self, base_url, model, key=None, temperature=0.5, max_tokens=None, extra=None, timeout=300, pace=None):
-        self.url = _address(base_url)
+    def __init__(
+        self,
+        base_url,
+        model,
+        key=None,
+        temperature=0.5,
+        max_tokens=None,
+        extra=None,
+        timeout=300,
+        pace=None,
+        allow_plain_http=False,
+    ):
+        self.url = checked_address(base_url, "http://localhost:8000/v1") + "/chat/completions"
+        if key and self.url.startswith("http:") and not (is_loopback(self.url) or allow_plain_http):
+            raise UserError(
+                f"{self.url}: the key would be sent there unencrypted; take https, or allow it with --allow_plain_http"
+            )
         self.headers = {"Content-Type": "application/json", "User-Agent": "minbert"}
         if key:
             self.headers["Authorization"] = f"Bearer {key}"
@@ -121,8 +132,8 @@ class Chat:
         self.body |= extra or {}
         self.timeout = timeout
         self.pace = pace or Pace()
-        handlers = [_NoRedirect()]
-        if _is_loopback(urllib.parse.urlsplit(self.url).hostname):
+        handlers = [NoRedirects()]
+        if is_loopback(self.url):
             handlers.append(urllib.request.ProxyHandler({}))
         if self.url.startswith("https:"):
             handlers.append(urllib.request.HTTPSHandler(context=ssl.create_default_context()))
@@ -163,16 +174,16 @@ class Chat:
             reason = getattr(error, "reason", error)
             if isinstance(reason, ssl.SSLCertVerificationError):
                 raise UserError(f"{self.url}: its certificate is refused: {reason.verify_message}") from None
-            raise Again(self._redacted(str(reason)) or type(reason).__name__) from None
+            raise Again(self._told(reason) or type(reason).__name__) from None
 
     def _refuse(self, error):
         """Raise what a response with another status than 200 means."""
-        said = f"the endpoint answered {error.code} {self._redacted(error.reason)}".rstrip()
+        said = f"the endpoint answered {error.code} {self._told(error.reason)}".rstrip()
         try:
             content = error.read(MOST_BYTES).decode("utf-8", "replace")
         except (OSError, http.client.HTTPException):
             content = ""
-        if content := " ".join(self._redacted(_message(content)).split()):  # before it is cut, or half a key would stay
+        if content := self._told(_message(content)):  # before it is cut, or half a key would stay
             said += f": {short(content, 200)}"
         if error.code in AGAIN or error.code >= 500:
             raise Again(said, retry_after(error.headers.get("Retry-After"))) from None
@@ -193,30 +204,12 @@ class Chat:
         text = (text or "").encode("utf-8", "replace").decode()  # JSON may carry halves of surrogate pairs
         return Answer(self._redacted(text), finish if finish is None else self._redacted(str(finish)))
 
+    def _told(self, text):
+        """What the endpoint says, for a message."""
+        return one_line(self._redacted(str(text)))
+
     def _redacted(self, text):
         return text.replace(self._secret, "[key]") if self._secret else text
-
-
-def _address(base_url):
-    """The URL to post to. Raises UserError for what is no http(s) address, or carries a secret."""
-    try:
-        parts = urllib.parse.urlsplit(base_url)
-        usable = parts.scheme in ("http", "https") and parts.hostname and base_url.isascii() and base_url.isprintable()
-        usable = usable and " " not in base_url and (parts.port is None or parts.port > 0)
-    except ValueError:  # a port that is no number
-        usable = False
-    if usable and (parts.username is not None or parts.query or parts.fragment):
-        raise UserError("--base_url: no name, password, ? or # in it; a key is named by --api_key_env")
-    if not usable:
-        raise UserError(f"--base_url {short(base_url)}: expected an address such as http://localhost:8000/v1")
-    return base_url.rstrip("/") + "/chat/completions"
-
-
-def _is_loopback(host):
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:  # a name
-        return host == "localhost" or host.endswith(".localhost")
 
 
 def api_key(name):

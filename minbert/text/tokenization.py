@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import tokenizers
 
-from minbert.files import UserError, short, written_whole
+from minbert.files import UserError, reading, written_whole
 
 
 @dataclass
@@ -124,30 +124,50 @@ class Tokenizer:
         return dict(sorted(self._rust.get_vocab().items(), key=lambda item: item[1]))
 
     @classmethod
-    def from_folder(cls, folder, most=None):
+    def from_folder(cls, folder, most=1 << 31):
         """From `tokenizer.json`, else from `vocab.txt` (lower-casing, as bert-base-uncased). Raises UserError where
-        neither can be read, BERT's special tokens are not in it, or it knows more tokens than its model does (`most`).
-        """
+        neither can be read, BERT's special tokens or its frame are missing, or an id is none of its model's `most`."""
         whole, vocabulary = Path(folder) / "tokenizer.json", Path(folder) / "vocab.txt"
         path = whole if whole.is_file() else vocabulary
         if not path.is_file():
             raise UserError(f"{folder}: neither tokenizer.json nor vocab.txt; expected a BERT checkpoint's folder")
-        try:
+        with reading(path, "not a tokenizer of BERT", tell=True):
             if path == whole:
                 tokenizer = cls(tokenizers.Tokenizer.from_file(str(path)))
             else:
                 built = tokenizers.BertWordPieceTokenizer(str(path), lowercase=True)
                 tokenizer = cls(tokenizers.Tokenizer.from_str(built.to_str()))
-        except Exception as error:  # the Rust side raises bare Exception
-            raise UserError(f"{path}: not a tokenizer of BERT ({short(str(error))})") from None
-        if None in (tokenizer.cls, tokenizer.sep, tokenizer.pad, tokenizer.mask):
-            raise UserError(f"{path}: not a tokenizer of BERT: [CLS], [SEP], [PAD] or [MASK] is missing")
-        if most is not None and tokenizer.vocab_size > most:
-            raise UserError(
-                f"{folder}: its tokenizer knows {tokenizer.vocab_size} tokens, its model {most}; "
-                "these are not of one checkpoint"
-            )
+            tokenizer._check(path, most)
         return tokenizer
+
+    def _check(self, path, most):
+        ids = self._rust.get_vocab()
+        if missing := [token for token in ("[CLS]", "[SEP]", "[PAD]", "[MASK]", "[UNK]") if token not in ids]:
+            raise UserError(f"{path}: not a tokenizer of BERT: {', '.join(missing)} is missing")
+        if (largest := max(ids.values())) >= most:
+            raise UserError(
+                f"{path}: has the id {largest}, its model knows {most} tokens; these are not of one checkpoint"
+            )
+        if not self._frames():
+            raise UserError(
+                f"{path}: not a tokenizer of BERT: it does not frame a text as [CLS] a [SEP], and a pair as "
+                "[CLS] a [SEP] b [SEP] of types 0 and 1; take the file of the model's own checkpoint"
+            )
+
+    def _frames(self):
+        """Whether a text, a word that it cannot know and a pair come out in BERT's frame. A tokenizer.json may well
+        lack it, and a model would then train in silence on texts such as it has never seen."""
+        singles = [self._rust.encode(text) for text in ("a", "b", "\U00013000")]  # the last one is a hieroglyph
+        pair = self._rust.encode("a", "b")
+        a, b, unknown = (single.ids[1:-1] for single in singles)
+        framed = [[self.cls, *tokens, self.sep] for tokens in (a, b, unknown)]
+        return (
+            all((a, b, unknown))
+            and [single.ids for single in singles] == framed
+            and not any(sum(single.type_ids) for single in singles)
+            and pair.ids == [*framed[0], *b, self.sep]
+            and pair.type_ids == [0] * len(framed[0]) + [1] * (len(b) + 1)
+        )
 
     def encode(self, texts, max_length, fused=True):
         """Encode single texts (a,) as [CLS] a [SEP] and pairs (a, b) as [CLS] a [SEP] b [SEP] of at most `max_length`

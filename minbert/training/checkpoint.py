@@ -3,10 +3,10 @@
 from dataclasses import asdict
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 
 from minbert.files import UserError, written_whole
+from minbert.weights import read_tensors
 
 
 def save_state(loop, path):
@@ -67,18 +67,17 @@ def save_weights(model, path):
 def load_weights(model, path, heads_may_differ=False):
     """Load what `save_weights` wrote. With `heads_may_differ` a head that the file does not have, or has with another
     shape, stays as it is. Returns the names of those heads. Raises UserError for a file of something else."""
-    fresh = []
+    saved, fresh = read_tensors(path, "start a new run"), []
+    if heads_may_differ:
+        for task, head in model.heads.items():
+            own = {f"heads.{task}.{name}": value for name, value in head.state_dict().items()}
+            theirs = {name: value for name, value in saved.items() if name.startswith(f"heads.{task}.")}
+            if {n: v.shape for n, v in own.items()} != {n: v.shape for n, v in theirs.items()}:
+                saved = {name: value for name, value in saved.items() if name not in theirs} | own
+                fresh.append(task)
+        saved = {n: v for n, v in saved.items() if not n.startswith("heads.") or n.split(".")[1] in model.heads}
     try:
-        saved = load_file(path)
-        if heads_may_differ:
-            for task, head in model.heads.items():
-                own = {f"heads.{task}.{name}": value for name, value in head.state_dict().items()}
-                theirs = {name: value for name, value in saved.items() if name.startswith(f"heads.{task}.")}
-                if {n: v.shape for n, v in own.items()} != {n: v.shape for n, v in theirs.items()}:
-                    saved = {name: value for name, value in saved.items() if name not in theirs} | own
-                    fresh.append(task)
-            saved = {n: v for n, v in saved.items() if not n.startswith("heads.") or n.split(".")[1] in model.heads}
         model.load_state_dict(saved)
-    except (SafetensorError, RuntimeError):
-        raise UserError(f"{path}: damaged, or not of this run; start a new one") from None
+    except RuntimeError:
+        raise UserError(f"{path}: weights of another model than this run's; start a new run") from None
     return fresh

@@ -6,9 +6,11 @@ import time
 from email.utils import formatdate
 from itertools import pairwise
 
+import chat_server
 import pytest
 from chat_server import FakeClock, completion, serving
 
+import augmentation
 from minbert.augment import chat
 from minbert.augment.chat import ATTEMPTS, Answer, Chat, Ending, Failed, Pace, api_key, retry_after
 from minbert.files import UserError
@@ -83,7 +85,7 @@ def test_proxies_do_not_see_loopback(server, monkeypatch, name, host):
         Chat(server.url.replace("127.0.0.1", host), "m", KEY).ask("hello")
         assert not proxy.paths
         if name != "all_proxy":
-            Chat("http://chat.invalid/v1", "m", KEY).ask("hello")
+            Chat("http://chat.invalid/v1", "m").ask("hello")
             assert proxy.paths == ["http://chat.invalid/v1/chat/completions"]
 
 
@@ -198,6 +200,23 @@ def test_what_no_request_would_survive(server, client, status):
         assert not elsewhere.paths  # a redirect would carry the key along
 
 
+@pytest.mark.parametrize("location", ["http://[", "http://[::1", "ftp://a/b", "file:///etc/passwd", "http://a:b/", ""])
+def test_a_redirect_to_nowhere(server, client, location):
+    server.behave = lambda row, n: (302, {"Location": location}, b"")
+    with pytest.raises(UserError, match=r"answered 302 .*; check --base_url"):
+        client.ask("a")
+
+
+@pytest.mark.parametrize(("status", "kind"), [(400, Failed), (401, UserError), (500, Failed)])
+def test_what_an_endpoint_says_is_one_line(server, client, status, kind):
+    """A status line may carry line ends of other alphabets, and orders to the terminal."""
+    server.behave = lambda row, n: (status, {"reason": "no\x85\x1b[31mway\x0bat  all"}, b"two\n\nlines\x1b[0m")
+    with pytest.raises(kind, match=rf"answered {status} no \[31mway at all: 'two lines") as caught:
+        client.ask("a")
+    assert len(str(caught.value).splitlines()) == 1
+    assert str(caught.value).isprintable()
+
+
 @pytest.mark.parametrize("status", [400, 403, 413, 422])
 def test_what_is_wrong_with_one_prompt(server, client, status):
     server.behave = lambda row, n: (status, {}, ERROR)
@@ -264,11 +283,43 @@ def test_addresses_that_are_none(address):
         Chat(address, "m")
 
 
-@pytest.mark.parametrize("address", [f"http://u:{KEY}@a/v1", f"http://a/v1?key={KEY}", f"http://a/v1#{KEY}"])
+SECRETS = [f"http://u:{KEY}@a/v1", f"http://a/v1?key={KEY}", f"http://a/v1#{KEY}"]
+
+
+@pytest.mark.parametrize("address", [*SECRETS, f"http://u:{KEY}@a:b/v1", f"ftp://u:{KEY}@a/v1", f"u:{KEY}@a/v1"])
 def test_no_secret_in_the_address(address):
     with pytest.raises(UserError, match="no name, password") as caught:
         Chat(address, "m")
     assert KEY not in str(caught.value)
+
+
+@pytest.mark.parametrize("host", ["chat.invalid", "10.0.0.7:8000", "localhost.org", "127.0.0.1.org"])
+def test_a_key_is_not_sent_in_the_open(host):
+    for scheme in ("http", "HTTP"):
+        with pytest.raises(UserError, match=r"unencrypted.*--allow_plain_http") as caught:
+            Chat(f"{scheme}://{host}/v1", "m", KEY)
+        assert KEY not in str(caught.value)
+    Chat(f"http://{host}/v1", "m")
+    Chat(f"https://{host}/v1", "m", KEY)
+    assert Chat(f"http://{host}/v1", "m", KEY, allow_plain_http=True).headers["Authorization"] == f"Bearer {KEY}"
+
+
+@pytest.mark.parametrize("host", ["localhost", "a.localhost", "127.0.0.1:8000", "127.8.0.1", "[::1]:8000"])
+def test_this_machine_may_have_it(host):
+    assert Chat(f"http://{host}/v1", "m", KEY).headers["Authorization"] == f"Bearer {KEY}"
+
+
+def test_the_flag_for_a_network_of_one_s_own(server, tmp_path, monkeypatch, capsys):
+    """The endpoint is found by way of a proxy."""
+    chat_server.source(tmp_path, 1)
+    monkeypatch.setenv("http_proxy", server.url)
+    monkeypatch.setenv("MY_KEY", KEY)
+    words = chat_server.command(tmp_path, server)("back_translation", "--api_key_env", "MY_KEY")
+    words[words.index(server.url)] = "http://chat.invalid/v1"
+    assert augmentation.main(words) == 2
+    assert capsys.readouterr().err.startswith("error: http://chat.invalid/v1/chat/completions: the key would be sent")
+    assert augmentation.main([*words, "--allow_plain_http"]) == 0
+    assert server.headers[0]["Authorization"] == f"Bearer {KEY}"
 
 
 # ------------------------------------------------------------------------------------------------------------- the rate

@@ -163,7 +163,7 @@ def test_a_checkpoint_without_a_head_is_refused(tiny_model):
 
 def test_a_tokenizer_that_does_not_fit_is_refused(tmp_path, head):
     for name, spoil in (
-        ("knows 128 tokens, its model 126", lambda words: [*words, "more", "most"]),
+        ("has the id 127, its model knows 126 tokens", lambda words: [*words, "more", "most"]),
         ("reads \\[MASK\\] as ordinary text", None),
     ):
         folder = shutil.copytree(head, tmp_path / name[:5])

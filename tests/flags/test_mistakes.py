@@ -197,7 +197,7 @@ def test_a_truncated_checkpoint(run, tmp_path, tiny_model):
 def test_a_checkpoint_of_another_size(run, tmp_path, tiny_model):
     other = tiny.make_checkpoint(tmp_path / "other", hidden=32)
     shutil.copy(tiny_model / "config.json", other / "config.json")
-    assert "wrong size" in run(model=other).error
+    assert "config.json says hidden_size 16, the tensors 32" in run(model=other).error
 
 
 def test_a_model_that_is_not_there(run, tmp_path):

@@ -1,6 +1,7 @@
 """The tokenizer against transformers, Sequences and SentencePairs against lists."""
 
 import dataclasses
+import json
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -197,6 +198,72 @@ def test_foreign_tokenizers_are_refused(tmp_path, name, content):
         Tokenizer.from_folder(tmp_path)
     assert str(path) in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def removed(value, name):
+    del value[name]
+
+
+ONE_TYPE = tokenizers.processors.TemplateProcessing(
+    "[CLS] $A [SEP]", "[CLS] $A [SEP] $B:0 [SEP]", [("[CLS]", 2), ("[SEP]", 3)]
+)
+ODD = {  # what is wrong with a tokenizer.json -> what is said of it
+    "no post_processor": (lambda t: t.update(post_processor=None), "it does not frame"),
+    "pairs of one type": (lambda t: t.update(post_processor=json.loads(ONE_TYPE.__getstate__())), "it does not frame"),
+    "another [CLS] in front": (lambda t: t["post_processor"].update(cls=["[CLS]", 9]), "it does not frame"),
+    "RoBERTa's pairs": (
+        lambda t: t["post_processor"].update(type="RobertaProcessing", trim_offsets=True, add_prefix_space=False),
+        "it does not frame",
+    ),
+    "a normalizer that leaves nothing": (
+        lambda t: t.update(normalizer={"type": "Replace", "pattern": {"Regex": "."}, "content": ""}),
+        "it does not frame",
+    ),
+    "a normalizer that panics when read": (
+        lambda t: t.update(normalizer={"type": "Precompiled", "precompiled_charsmap": "AAAA"}),
+        "Cannot parse precompiled_charsmap",
+    ),
+    "a normalizer that panics when used": (
+        lambda t: t.update(normalizer={"type": "Precompiled", "precompiled_charsmap": "CAAAAP//////////YWJj"}),
+        "index out of bounds",
+    ),
+    "no [UNK]": (lambda t: (removed(t["model"]["vocab"], "[UNK]"), t["added_tokens"].clear()), "[UNK] is missing"),
+    "another unknown token": (lambda t: t["model"].update(unk_token="nothing"), "WordPiece error: Missing"),
+}
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_a_tokenizer_that_would_feed_something_else_is_refused(tmp_path, kind):
+    """Without [CLS] and [SEP] a model trains in silence, on texts that it was not made for."""
+    change, said = ODD[kind]
+    small(tmp_path)
+    built = tokenizers.BertWordPieceTokenizer(str(tmp_path / "vocab.txt"), lowercase=True)
+    values = json.loads(built.to_str())
+    path = written(tmp_path, json.dumps(values), "tokenizer.json")
+    assert Tokenizer.from_folder(tmp_path).vocab_size == len(VOCABULARY)
+    change(values)
+    written(tmp_path, json.dumps(values), "tokenizer.json")
+    with pytest.raises(UserError, match="not a tokenizer of BERT") as error:
+        Tokenizer.from_folder(tmp_path)
+    assert str(path) in str(error.value)
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_ids_beyond_the_model(tmp_path):
+    """The count of tokens says nothing of their ids: some may be left out."""
+    small(tmp_path)
+    assert Tokenizer.from_folder(tmp_path, most=13).vocab_size == 13
+    with pytest.raises(UserError, match=r"has the id 12, its model knows 12 tokens; these are not of one checkpoint"):
+        Tokenizer.from_folder(tmp_path, most=12)
+    values = json.loads(tokenizers.BertWordPieceTokenizer(str(tmp_path / "vocab.txt")).to_str())
+    for far in (13, 2**32 - 1):
+        values["model"]["vocab"]["cafe"] = far
+        written(tmp_path, json.dumps(values), "tokenizer.json")
+        with pytest.raises(UserError, match=f"has the id {far}, its model knows 13 tokens"):
+            Tokenizer.from_folder(tmp_path, most=13)
+    with pytest.raises(UserError, match="has the id 4294967295"):
+        Tokenizer.from_folder(tmp_path)  # no int32
 
 
 def test_no_tokenizer_at_all(tmp_path):

@@ -271,9 +271,12 @@ def test_a_state_of_another_model(stopped, tmp_path, argv_of):
     assert "state.pt: not a state of this run" in tiny.script("--resume", stopped).error
 
 
-@pytest.mark.parametrize("damage", ["truncated", "foreign"])
-def test_a_damaged_best_model(finished, tmp_path, tiny_model, damage):
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [("truncated", "not a whole safetensors file"), ("foreign", "weights of another model than this run's")],
+)
+def test_a_damaged_best_model(finished, tmp_path, tiny_model, damage, said):
     path = shutil.copytree(finished, tmp_path / "run") / "model.safetensors"
     content = (tiny_model / "model.safetensors").read_bytes() if damage == "foreign" else path.read_bytes()[:-100]
     path.write_bytes(content)
-    assert "model.safetensors: damaged, or not of this run" in tiny.script("--resume", path.parent).error
+    assert f"model.safetensors: {said}" in tiny.script("--resume", path.parent).error
