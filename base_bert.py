@@ -20,7 +20,7 @@ from torch import nn
 from torch.nn import init
 from torch.overrides import TorchFunctionMode
 
-from minbert.files import UserError, write_json, written_whole
+from minbert.files import UserError, naming, write_json, written_whole
 from minbert.hub import find_checkpoint
 
 
@@ -235,7 +235,8 @@ def _read_weights(folder):
     again = "get the file again (from the hub's cache, delete the model's whole folder first)"
     if path.exists():
         try:
-            return path, load_file(path)
+            with naming(path):
+                return path, load_file(path)
         except PermissionError:
             raise UserError(f"{path}: no permission to read it") from None
         except (SafetensorError, OSError, ValueError):

@@ -6,13 +6,14 @@
 `train_scheme` and `train_grid` are made of several. The training loop is minbert/training/loop.py.
 """
 
-from minbert.flags import checks
 from minbert.script import begin as begin_script
 from minbert.script import carry_out
 
 if __name__ == "__main__":
 
     def command_line():
+        from minbert.flags import checks
+
         parsed = checks.parse()
         if not (parsed.resume or parsed.evaluate or parsed.predict):  # a saved run brings flags of its own
             checks.check(parsed)
@@ -29,6 +30,7 @@ from torch import nn
 
 from bert import BertModel
 from minbert.files import UserError, write_json
+from minbert.flags import checks
 from minbert.flags.methods import PLAIN
 from minbert.hub import Found
 from minbert.layers.heads import make_head

@@ -4,7 +4,6 @@ import contextlib
 import hashlib
 import json
 import os
-import sys
 import tempfile
 from pathlib import Path
 
@@ -16,12 +15,21 @@ class UserError(Exception):
     it without a traceback and exits with code 2."""
 
 
-def complain(error):
-    """Print a UserError or OSError as one line; returns the exit code 2."""
-    if isinstance(error, OSError) and error.strerror:
-        error = f"{error.filename or 'writing'}: {error.strerror}"
-    print("error:", " ".join(str(error).split()), file=sys.stderr)
-    return 2
+def is_panic(error):
+    """Whether tokenizers or safetensors, which are Rust, gave up with a "panic": a BaseException that is no Exception,
+    of a type that cannot be imported."""
+    return type(error).__name__ == "PanicException"
+
+
+@contextlib.contextmanager
+def naming(path):
+    """Where one of them panics over `path`, which it reads inside, a UserError that names the file."""
+    try:
+        yield
+    except BaseException as error:
+        if not is_panic(error):
+            raise
+        raise UserError(f"{path}: damaged, or of another version ({short(str(error))}); get it again") from None
 
 
 def short(value, most=80):

@@ -6,7 +6,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
-from minbert.files import UserError, written_whole
+from minbert.files import UserError, naming, written_whole
 
 
 def save_state(loop, path):
@@ -69,7 +69,8 @@ def load_weights(model, path, heads_may_differ=False):
     shape, stays as it is. Returns the names of those heads. Raises UserError for a file of something else."""
     fresh = []
     try:
-        saved = load_file(path)
+        with naming(path):
+            saved = load_file(path)
         if heads_may_differ:
             for task, head in model.heads.items():
                 own = {f"heads.{task}.{name}": value for name, value in head.state_dict().items()}
