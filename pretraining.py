@@ -25,6 +25,7 @@ from minbert.flags import checks, types
 from minbert.flags.fields import Parser, add_group, flag
 from minbert.flags.groups import COURSE_NAMES, Data, Model, Optimisation, Run, Schedule
 from minbert.flags.parser import DEFAULTS, Options
+from minbert.locks import alone_in
 
 MAY_CHANGE = ("resume", "run_dir", "checkpoint_minutes")  # these do not decide what a run computes
 SHARED = {  # flags that are those of multitask_classifier.py, word for word, by their group
@@ -112,10 +113,11 @@ def main(argv=None):
     if parsed.resume and (folder / RUN).is_file():
         parsed = resumed(parsed, saved_record(folder / RUN)["flags"])
     options, files, saved = check(parsed)
-    folder, before = open_folder(options.run)
-    if before:
-        options = options.changed(model=before["model"]["name"])
-    trainer.pretrain(options, files, saved, folder, before)
+    with alone_in(options.run.folder):
+        folder, before = open_folder(options.run)
+        if before:
+            options = options.changed(model=before["model"]["name"])
+        trainer.pretrain(options, files, saved, folder, before)
 
 
 if __name__ == "__main__":

@@ -39,10 +39,11 @@ def short(value, most=80):
 
 
 @contextlib.contextmanager
-def written_whole(path):
+def written_whole(path, new=False):
     """Yield a temporary path beside `path`; when the block ends well, flush it to disk and rename it into place.
 
-    Readers see the old file or the new one, never half of it; after an error the old file is untouched.
+    Readers see the old file or the new one, never half of it; after an error the old file is untouched. With `new`,
+    UserError where there is one already, even if another process made it this very moment.
     """
     path = Path(path)
     if path.exists() and not path.is_file():  # a file would take the place of /dev/null
@@ -54,13 +55,25 @@ def written_whole(path):
         yield Path(temporary)
         with open(temporary, "rb") as f:
             os.fsync(f.fileno())
-        os.replace(temporary, path)
+        if not (new and _linked(temporary, path)):
+            os.replace(temporary, path)
     except OSError as error:
         error.filename = str(path)  # what the user asked for: a full disk names no file, a rename names two
         raise
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
+
+
+def _linked(temporary, path):
+    """Give the file its name where nobody has it, which a rename does not ask; False where that cannot be done here."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        raise UserError(f"{path}: there already, made by another process just now; choose another folder") from None
+    except OSError:  # a file system without hard links
+        return False
+    return True
 
 
 def remove_unfinished(folder):
@@ -75,14 +88,14 @@ def _umask():
     return mask
 
 
-def write_text(path, text):
-    with written_whole(path) as temporary:
+def write_text(path, text, new=False):
+    with written_whole(path, new) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="")
 
 
-def write_json(path, value):
+def write_json(path, value, new=False):
     """Pretty JSON, refusing NaN and infinity (which JSON does not have)."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", new)
 
 
 def sha256(path):

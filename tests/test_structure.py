@@ -17,7 +17,7 @@ FILES = {
 }
 # The floors, from the ground up. A file may import files of its own floor and of those below it.
 FLOORS = (
-    ("minbert.files", "minbert.hub", "minbert.script", "minbert.choices", "minbert.layers"),
+    ("minbert.files", "minbert.locks", "minbert.hub", "minbert.script", "minbert.choices", "minbert.layers"),
     LIBRARY,
     ("minbert.text",),
     ("minbert.methods",),
