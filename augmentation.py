@@ -16,6 +16,11 @@ back_translation, sentence_completion, random_mask  by prompting a chat model: p
 These files are in minbert/augment/, beside copies.py, which does the work of this command.
 """
 
+from minbert.script import begin, carry_out
+
+if __name__ == "__main__":
+    begin()
+
 import argparse
 import json
 import sys
@@ -24,7 +29,7 @@ from pathlib import Path
 from minbert.augment.chat import Chat, Pace, api_key
 from minbert.augment.copies import METHODS, augment, augment_by_prompting
 from minbert.augment.prompting import PROMPTS, Filter, read_prompts
-from minbert.files import UserError, complain, sha256, short
+from minbert.files import UserError, sha256, short
 from minbert.flags import types as flag_types
 from minbert.flags.fields import Parser
 from minbert.text.rows import read_rows
@@ -110,24 +115,23 @@ def check_flags(parser, options):
 
 
 def main(argv=None):
-    """Exit code: 0 all well, 1 rows without an answer, 2 a mistake of the user's, 130 stopped."""
-    try:
-        parser = build_parser()
-        options = parser.parse_args(argv)
-        check_flags(parser, options)
-        source, out = Path(options.source), Path(options.out)
-        rows = read_rows(source, options.task)
-        if out.exists() and out.samefile(source):
-            raise UserError(f"{out}: --out would replace the file that --in reads; choose another name")
-        code = (prompted if options.method in PROMPTS else changed)(options, rows, [sha256(source), options.task])
-        if rows.skipped:
-            print(f"{len(rows.skipped):,} rows of {source} left out, the first: {rows.skipped[0]}")
-        return code
-    except KeyboardInterrupt:
-        print("\nstopped; the same command goes on from here")
-        return 130
-    except (UserError, OSError) as error:
-        return complain(error)
+    """Exit code: 0 all well, 1 rows without an answer, and those of carry_out."""
+    again = "\nstopped; the same command goes on from here"
+    return carry_out(work, argv, interrupted=again, lower="give --in in parts, or a smaller --model")
+
+
+def work(argv):
+    parser = build_parser()
+    options = parser.parse_args(argv)
+    check_flags(parser, options)
+    source, out = Path(options.source), Path(options.out)
+    rows = read_rows(source, options.task)
+    if out.exists() and out.samefile(source):
+        raise UserError(f"{out}: --out would replace the file that --in reads; choose another name")
+    code = (prompted if options.method in PROMPTS else changed)(options, rows, [sha256(source), options.task])
+    if rows.skipped:
+        print(f"{len(rows.skipped):,} rows of {source} left out, the first: {rows.skipped[0]}")
+    return code
 
 
 def changed(options, rows, source):

@@ -10,13 +10,18 @@ multitask_classifier.py with a run folder of its own under runs/experiments/ (sw
 runs/results/TABLE.jsonl (store.py). The project's own results are in results/; report.py shows both.
 """
 
+from minbert.script import begin, carry_out
+
+if __name__ == "__main__":
+    begin()
+
 import argparse
 import signal
 import sys
 from collections import Counter
 from pathlib import Path
 
-from minbert.files import UserError, complain
+from minbert.files import UserError
 from minbert.hub import pretraining_scores
 from minbert.tables import places, report, store
 from minbert.tables.catalogue import TABLES, find_table
@@ -148,16 +153,14 @@ def compare_command(arguments):
 
 
 def main(argv=None):
-    """Exit code: 0 all well, 1 a job failed, 2 a mistake of the user's, 130 stopped."""
+    """Exit code: 0 all well, 1 a job failed, and those of carry_out."""
+    return carry_out(work, argv, interrupted="\nstopped; the same command goes on from here")
+
+
+def work(argv):
     arguments = build_parser().parse_args(argv)
-    try:
-        commands = {"list": list_command, "run": run_command, "show": show_command, "compare": compare_command}
-        return commands[arguments.command](arguments) or 0
-    except KeyboardInterrupt:
-        print("\nstopped; the same command goes on from here")
-        return 130
-    except (UserError, OSError) as error:
-        return complain(error)
+    commands = {"list": list_command, "run": run_command, "show": show_command, "compare": compare_command}
+    return commands[arguments.command](arguments)
 
 
 if __name__ == "__main__":

@@ -6,13 +6,14 @@
 `train_scheme` and `train_grid` are made of several. The training loop is minbert/training/loop.py.
 """
 
-from minbert.flags import checks
 from minbert.script import begin as begin_script
 from minbert.script import carry_out
 
 if __name__ == "__main__":
 
     def command_line():
+        from minbert.flags import checks
+
         parsed = checks.parse()
         if not (parsed.resume or parsed.evaluate or parsed.predict):  # a saved run brings flags of its own
             checks.check(parsed)
@@ -29,10 +30,12 @@ from torch import nn
 
 from bert import BertModel
 from minbert.files import UserError, write_json
+from minbert.flags import checks
 from minbert.flags.methods import PLAIN
 from minbert.hub import Found
 from minbert.layers.heads import make_head
 from minbert.layers.packing import pack
+from minbert.locks import alone_in
 from minbert.methods.shared_head import UNION, SharedHead, merging_of
 from minbert.script import Stopped
 from minbert.text.course import fused_pairs, without_pads
@@ -184,15 +187,17 @@ def train(parsed):
 
 def train_grid(options):
     """A run at each of several learning rates, of which the best is kept."""
-    grid = Grid(options)
-    for said, attempt in grid.missing():
-        print(said)
-        train_at_one_rate(attempt)
-    print(grid.finish())
+    with alone_in(options.run.folder):
+        grid = Grid(options)
+        for said, attempt in grid.missing():
+            print(said)
+            train_at_one_rate(attempt)
+        print(grid.finish())
 
 
 def train_at_one_rate(options):
-    {None: train_one, PLAIN: train_plain}.get(options.pseudo_labels.label_scheme, train_scheme)(options)
+    with alone_in(options.run.folder):
+        {None: train_one, PLAIN: train_plain}.get(options.pseudo_labels.label_scheme, train_scheme)(options)
 
 
 def train_one(options):
@@ -224,8 +229,11 @@ def train_plain_models(start):
     plain = PlainModels(start.options, start.data, start.config["model"]["sha256"], partial(open_plain, flags))
     start.make_folder()
     for said, options in plain.missing():
-        print(said)
-        train_one(options)
+        folder = options.run.folder
+        with alone_in(folder, wait=f"waiting for another process that trains the {said}"):
+            if not run_folder.is_finished(folder):
+                print(said)
+                train_one(options)
     return plain
 
 
@@ -261,12 +269,12 @@ def evaluate(parsed):
     out = Path(options.run.run_dir) if "run_dir" in options.given else folder / "evaluation"
     if (out / run_folder.RUN).exists():
         raise UserError(f"--run_dir {out}: that is a run itself, whose scores would be lost; choose another folder")
-    out.mkdir(parents=True, exist_ok=True)
-    files = results.PredictionFiles(out, model.tasks, options.model, options.run.outputs)
-    dev = results.predict_all(model, data, "dev")
-    files.write(data, "dev", dev)
-    scores = results.write_results(files, model, data, dev)
-    write_json(out / "scores.json", scores)
+    with alone_in(out):
+        files = results.PredictionFiles(out, model.tasks, options.model, options.run.outputs)
+        dev = results.predict_all(model, data, "dev")
+        files.write(data, "dev", dev)
+        scores = results.write_results(files, model, data, dev)
+        write_json(out / "scores.json", scores)
     report(out, model.tasks, data, scores)
 
 

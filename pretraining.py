@@ -12,6 +12,11 @@ needed to go on), bert/ (the result: a checkpoint with its head and tokenizer) a
 The work is done in minbert/masked_lm/trainer.py.
 """
 
+from minbert.script import begin, carry_out
+
+if __name__ == "__main__":
+    begin()
+
 from argparse import Namespace
 from dataclasses import dataclass
 
@@ -20,7 +25,7 @@ from minbert.flags import checks, types
 from minbert.flags.fields import Parser, add_group, flag
 from minbert.flags.groups import COURSE_NAMES, Data, Model, Optimisation, Run, Schedule
 from minbert.flags.parser import DEFAULTS, Options
-from minbert.script import begin, carry_out
+from minbert.locks import alone_in
 
 MAY_CHANGE = ("resume", "run_dir", "checkpoint_minutes")  # these do not decide what a run computes
 SHARED = {  # flags that are those of multitask_classifier.py, word for word, by their group
@@ -98,8 +103,9 @@ def resumed(parsed, saved):
     return Namespace(**{**saved, **{name: getattr(parsed, name) for name in (*MAY_CHANGE, "given")}})
 
 
-def main(parsed):
+def main(argv=None):
     """A new run, or one to resume, from its first line to its last file."""
+    parsed = parse(argv)  # before torch is imported: --help and mistakes are answered at once
     from minbert.masked_lm import trainer
     from minbert.training.run_folder import RUN, open_folder, saved_record
 
@@ -107,11 +113,12 @@ def main(parsed):
     if parsed.resume and (folder / RUN).is_file():
         parsed = resumed(parsed, saved_record(folder / RUN)["flags"])
     options, files, saved = check(parsed)
-    folder, before = open_folder(options.run)
-    if before:
-        options = options.changed(model=before["model"]["name"])
-    trainer.pretrain(options, files, saved, folder, before)
+    with alone_in(options.run.folder):
+        folder, before = open_folder(options.run)
+        if before:
+            options = options.changed(model=before["model"]["name"])
+        trainer.pretrain(options, files, saved, folder, before)
 
 
 if __name__ == "__main__":
-    raise SystemExit(carry_out(main, begin(parse)))
+    raise SystemExit(carry_out(main))

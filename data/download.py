@@ -29,8 +29,9 @@ from tqdm import tqdm
 HERE = Path(__file__).resolve().parent
 # Run as a script, sys.path starts with data/, not with the root; the root goes last, so that it shadows nothing.
 sys.path.append(str(HERE.parent))
-from minbert.files import UNFINISHED, UserError, complain, one_line, sha256, written_whole  # noqa: E402
+from minbert.files import UNFINISHED, UserError, one_line, sha256, written_whole  # noqa: E402
 from minbert.flags.fields import Parser  # noqa: E402
+from minbert.script import carry_out  # noqa: E402
 from minbert.web import SafeRedirects, checked_address  # noqa: E402
 
 COURSE_URL = "https://raw.githubusercontent.com/gpoesia/minbert-default-final-project/main/data"
@@ -290,14 +291,7 @@ def gathering(folder):
 
 
 def main(argv=None):
-    try:
-        run(parse(argv))
-    except (UserError, OSError) as error:  # OSError: a full disk, a folder that may not be written
-        return complain(error)
-    except KeyboardInterrupt:
-        print("\nstopped; run again to go on where it stopped", file=sys.stderr)
-        return 130
-    return 0
+    return carry_out(lambda: run(parse(argv)), interrupted="\nstopped; run again to go on where it stopped")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ import contextlib
 import hashlib
 import json
 import os
-import sys
 import tempfile
 from pathlib import Path
 
@@ -16,12 +15,21 @@ class UserError(Exception):
     it without a traceback and exits with code 2."""
 
 
-def complain(error):
-    """Print a UserError or OSError as one line; returns the exit code 2."""
-    if isinstance(error, OSError) and error.strerror:
-        error = f"{error.filename or 'writing'}: {error.strerror}"
-    print("error:", one_line(error), file=sys.stderr)
-    return 2
+def is_panic(error):
+    """Whether tokenizers or safetensors, which are Rust, gave up with a "panic": a BaseException that is no Exception,
+    of a type that cannot be imported."""
+    return type(error).__name__ == "PanicException"
+
+
+@contextlib.contextmanager
+def naming(path):
+    """Where one of them panics over `path`, which it reads inside, a UserError that names the file."""
+    try:
+        yield
+    except BaseException as error:
+        if not is_panic(error):
+            raise
+        raise UserError(f"{path}: damaged, or of another version ({short(str(error))}); get it again") from None
 
 
 def one_line(said):
@@ -52,10 +60,11 @@ def reading(path, otherwise, tell=False):
 
 
 @contextlib.contextmanager
-def written_whole(path):
+def written_whole(path, new=False):
     """Yield a temporary path beside `path`; when the block ends well, flush it to disk and rename it into place.
 
-    Readers see the old file or the new one, never half of it; after an error the old file is untouched.
+    Readers see the old file or the new one, never half of it; after an error the old file is untouched. With `new`,
+    UserError where there is one already, even if another process made it this very moment.
     """
     path = Path(path)
     if path.exists() and not path.is_file():  # a file would take the place of /dev/null
@@ -67,13 +76,25 @@ def written_whole(path):
         yield Path(temporary)
         with open(temporary, "rb") as f:
             os.fsync(f.fileno())
-        os.replace(temporary, path)
+        if not (new and _linked(temporary, path)):
+            os.replace(temporary, path)
     except OSError as error:
         error.filename = str(path)  # what the user asked for: a full disk names no file, a rename names two
         raise
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
+
+
+def _linked(temporary, path):
+    """Give the file its name where nobody has it, which a rename does not ask; False where that cannot be done here."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        raise UserError(f"{path}: there already, made by another process just now; choose another folder") from None
+    except OSError:  # a file system without hard links
+        return False
+    return True
 
 
 def remove_unfinished(folder):
@@ -88,14 +109,14 @@ def _umask():
     return mask
 
 
-def write_text(path, text):
-    with written_whole(path) as temporary:
+def write_text(path, text, new=False):
+    with written_whole(path, new) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="")
 
 
-def write_json(path, value):
+def write_json(path, value, new=False):
     """Pretty JSON, refusing NaN and infinity (which JSON does not have)."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", new)
 
 
 def sha256(path):

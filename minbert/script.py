@@ -1,15 +1,24 @@
-"""How a command of the project begins and ends: before torch is imported, and what each way of ending exits with."""
+"""How a command of the project begins and ends: before torch is imported, and what each way of ending exits with.
 
+A script's first statement is `begin()`, before its other imports, and its last `sys.exit(carry_out(main))`.
+"""
+
+import contextlib
 import ctypes
 import os
 import platform
+import signal
 import sys
 
-from minbert.files import UserError, complain
+from minbert.files import UserError, is_panic, one_line
 
 # mallopt's parameter numbers, from glibc's malloc.h
 M_TRIM_THRESHOLD = -1
 M_MMAP_THRESHOLD = -3
+
+MISTAKE, INTERRUPTED, NO_READER = 2, 130, 141  # exit codes; the last two are what a shell makes of SIGINT and SIGPIPE
+NO_MEMORY = ("not enough memory", "out of memory", "can't allocate memory", "ALLOC_FAILED")  # torch, in a RuntimeError
+LOWER = "lower --batch_size or --max_length, or choose a smaller --model"
 
 
 class Stopped(Exception):
@@ -20,33 +29,101 @@ class Stopped(Exception):
         self.folder = folder
 
 
-def begin(parse):
-    """What `parse()` makes of the command line; a user's mistake ends the program with one line.
+def begin(parse=None):
+    """Make ready, then return what `parse()` makes of the command line; a user's mistake ends the program in one line.
 
-    Call it before torch is imported: --help and a mistyped flag are answered at once, and OpenMP is told to spin only
-    briefly. Threads that spin while they wait make a step ten times as slow on a machine that does other work too.
+    Call it before torch is imported: --help and a mistyped flag are answered at once, Ctrl-C ends the imports without a
+    traceback, and OpenMP is told to spin only briefly. Threads that spin while they wait make a step ten times as slow
+    on a machine that does other work too.
     """
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
-    try:
-        return parse()
-    except UserError as error:
-        sys.exit(complain(error))
+    _open_closed_streams()
+    for stream in (sys.stdout, sys.stderr):  # a name that is not UTF-8, or a terminal that knows ASCII alone
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    parsed = []
+    code = carry_out(lambda: parsed.append(parse() if parse else None))
+    if not parsed:  # a mistake, or --help
+        sys.exit(code)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _end_the_imports)
+    return parsed[0]
 
 
-def carry_out(job, options):
-    """Do a command's work, job(options). Returns its exit code: 0 all well, 2 a mistake of the user's, 130 stopped."""
+def carry_out(job, *given, interrupted="interrupted", lower=LOWER):
+    """Do a command's work, job(*given). Returns the exit code: the job's own or 0, 2 a mistake of the user's or a
+    failure of the machine's, told in one line, 130 stopped, 141 where nobody reads what it prints. What is none of
+    these is a mistake of ours, and raised.
+
+    interrupted: what Ctrl-C is answered with. lower: what to do about a lack of memory.
+    """
+    if signal.getsignal(signal.SIGINT) is _end_the_imports:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     keep_freed_memory()
     try:
-        job(options)
+        code = job(*given) or 0
+        sys.stdout.flush()
+    except SystemExit as end:  # argparse's, after --help
+        code = end.code or 0
     except Stopped as stop:
-        print(stop)
-        return 130
+        code = _say(stop, sys.stdout, INTERRUPTED)
     except KeyboardInterrupt:
-        print("interrupted: nothing was saved since the last checkpoint", file=sys.stderr)
-        return 130
-    except (UserError, OSError) as error:
-        return complain(error)
-    return 0
+        code = _say(interrupted, sys.stderr, INTERRUPTED)
+    except BrokenPipeError:
+        code = NO_READER
+    except BaseException as error:
+        if (told := in_a_line(error, lower)) is None:
+            raise
+        code = _say(f"error: {told}", sys.stderr, MISTAKE)
+    _drop_what_nobody_takes()
+    return code
+
+
+def in_a_line(error, lower=LOWER):
+    """A failure of the user's or the machine's making in one line: what, where, what to do. None for a mistake of
+    ours, of which the traceback tells more."""
+    told, first_line = None, (str(error).splitlines() or [type(error).__name__])[0][:200]
+    no_memory = isinstance(error, RuntimeError) and any(words in str(error) for words in NO_MEMORY)
+    if isinstance(error, UserError):
+        told = str(error)
+    elif isinstance(error, OSError):
+        told = f"{error.filename or 'writing'}: {error.strerror}" if error.strerror else str(error)
+    elif no_memory or isinstance(error, MemoryError):
+        told = f"out of memory ({first_line}): {lower}"
+    elif is_panic(error):
+        told = f"tokenizers or safetensors could not cope with a file ({first_line}); get the checkpoint again"
+    return told and one_line(told)
+
+
+def _end_the_imports(number, frame):
+    """Ctrl-C before the work began. An exception would pass through half-imported libraries and come out as another."""
+    with contextlib.suppress(OSError):
+        os.write(2, b"interrupted\n")
+    os._exit(INTERRUPTED)
+
+
+def _open_closed_streams():
+    """Where the shell closed one (`<&-`, `2>&-`), the null device takes its place: else the next file that is opened
+    would get its number, and what libraries print would go into it."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115  (open to the end)
+
+
+def _say(text, stream, code):
+    """Print, even to a terminal that is gone; returns the exit code."""
+    with contextlib.suppress(OSError, ValueError):
+        print(text, file=stream, flush=True)
+    return code
+
+
+def _drop_what_nobody_takes():
+    """Flush, and throw away what cannot be: Python would complain of it once more at its end."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def keep_freed_memory():

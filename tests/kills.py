@@ -17,16 +17,20 @@ class Killed(BaseException):
 def killed_before_rename(number, *argv):
     """Run the script, and kill it when its `number`-th file (from 1) is about to be renamed into place. Returns the
     files that were renamed, as text: all of them where there are fewer."""
-    replace, renamed = os.replace, []
+    renamed = []
 
-    def counted(source, target):
-        if len(renamed) + 1 == number:
-            raise Killed
-        replace(source, target)
-        renamed.append(str(target))
+    def counted(move):
+        def go(source, target):
+            if len(renamed) + 1 == number:
+                raise Killed
+            move(source, target)
+            renamed.append(str(target))
+
+        return go
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "replace", counted)
+        patch.setattr(os, "replace", counted(os.replace))
+        patch.setattr(os, "link", counted(os.link))  # a run's first file: no other process's is replaced
         patch.setattr(os, "unlink", lambda path: None)  # a killed process does not remove its half-written file
         with contextlib.suppress(Killed):
             outcome = tiny.script(*argv)

@@ -216,11 +216,11 @@ def test_a_run_of_its_own_process_gives_the_same_too(finished, tmp_path, tiny_mo
     tiny.assert_same_results(finished[0], tmp_path / "run")
 
 
-def test_a_run_is_named_by_the_time(tmp_path, tiny_model, tiny_data, monkeypatch):
+def test_a_run_is_named_by_the_time_and_by_chance(tmp_path, tiny_model, tiny_data, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert tiny.script("--model", tiny_model, "--data_dir", tiny_data, "--epochs", 1).code == 0
     (folder,) = (tmp_path / "runs").iterdir()
-    assert re.fullmatch(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d", folder.name)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d-[0-9a-f]{8}", folder.name)
 
 
 def test_data_without_a_test_file_is_fine(run, data, tmp_path):

@@ -19,6 +19,7 @@ FILES = {
 FLOORS = (
     (
         "minbert.files",
+        "minbert.locks",
         "minbert.hub",
         "minbert.weights",
         "minbert.web",

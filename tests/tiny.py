@@ -177,10 +177,10 @@ def environment(**more):
     return {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", **more}
 
 
-def start(*argv, **popen):
-    """multitask_classifier.py as a process of its own."""
+def start(*argv, script=None, **popen):
+    """multitask_classifier.py, or another script, as a process of its own."""
     popen = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": environment(), **popen}
-    return subprocess.Popen([sys.executable, SCRIPT, *map(str, argv)], **popen)
+    return subprocess.Popen([sys.executable, script or SCRIPT, *map(str, argv)], **popen)
 
 
 def read_json(path):

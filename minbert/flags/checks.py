@@ -5,6 +5,7 @@ frozen groups of `Options`, and nobody else changes a flag. Imports no torch: a 
 """
 
 import argparse
+import secrets
 import time
 from dataclasses import fields
 from pathlib import Path
@@ -88,7 +89,8 @@ def check(options):
 
 
 def new_run_dir():
-    return str(Path("runs") / time.strftime("%Y-%m-%d_%H-%M-%S"))
+    """Named by the time, and by chance: the jobs of an array begin in the same second."""
+    return str(Path("runs") / f"{time.strftime('%Y-%m-%d_%H-%M-%S')}-{secrets.token_hex(4)}")
 
 
 def checked_precision(precision, use_gpu):

@@ -138,7 +138,7 @@ def pretrain(options, files, flags, folder, before):
     # 3. the run
     folder.mkdir(parents=True, exist_ok=True)
     if not before:
-        write_json(folder / RUN, config)
+        write_json(folder / RUN, config, new=True)
     trainer.loop.resume()
     head = "a new head" if model.head_is_new else "the checkpoint's own head"
     updates = trainer.loop.plan.updates

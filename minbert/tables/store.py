@@ -11,8 +11,8 @@ whole. Who writes waits for others who do: two sweeps that add to one table at o
 import json
 
 from minbert.files import UserError, write_text
+from minbert.locks import alone_in
 from minbert.tables import places
-from minbert.tables.locks import alone_in
 
 NEEDED = {"table", "row", "seed", "fraction", "flags", "model", "data", "data_from", "machine", "scores", "history"}
 
@@ -36,7 +36,7 @@ def get(job):
 def put(table, result):
     """Write a result of the table among the user's, in place of an earlier one of the same row, seed and fraction."""
     path = _user_file(table.name)
-    with alone_in(path.parent):
+    with alone_in(path.parent, wait=""):
         _write(path, table, _read(path) | {_key(result): result})
 
 
@@ -45,7 +45,7 @@ def publish(job):
     if job.start:
         publish(job.start)
     mine, projects = _user_file(job.table.name), _project_file(job.table.name)
-    with alone_in(mine.parent):
+    with alone_in(mine.parent, wait=""):
         own = _read(mine)
         if result := own.pop(_key_of(job), None):
             projects.parent.mkdir(exist_ok=True)

@@ -11,9 +11,9 @@ import time
 from dataclasses import dataclass
 
 from minbert.files import UserError
+from minbert.locks import locked
 from minbert.tables import places, store
 from minbert.tables.jobs import command, placed
-from minbert.tables.locks import Busy, locked
 from minbert.tables.record import figure, result_of
 from minbert.tables.standing import adopted, can_continue, why_stale
 
@@ -42,7 +42,7 @@ class Sweep:
                 did = self.run(job)
                 print(f"{'done' if did else 'is there'}: {in_a_line(job)}", flush=True)
                 ran += did
-            except (UserError, Busy, OSError) as error:
+            except (UserError, OSError) as error:
                 print(f"FAILED: {error}", flush=True)
                 failed += 1
         minutes = (time.monotonic() - started) / 60
@@ -50,7 +50,7 @@ class Sweep:
         return failed
 
     def run(self, job, for_weights=False):
-        """Bring the job's result up to date; returns whether that took a run. Raises UserError if it fails, or Busy.
+        """Bring the job's result up to date; returns whether that took a run. UserError if it fails, Busy if it runs.
 
         A result that another table has already is taken from there. for_weights: a row is about to start from this
         one's weights, so a result without them does not do.

@@ -14,7 +14,7 @@ import re
 from pathlib import Path
 
 from minbert.files import UserError, sha256
-from minbert.tables.locks import alone_in
+from minbert.locks import alone_in
 
 FOLDERS = ("data_dir", "glue_dir", "imdb_dir", "unlabelled_dir")
 MASKED_LM = "masked_lm"
@@ -67,7 +67,7 @@ def _made(method, source, kept, model):
         return path
     if method not in MADE_HERE:
         raise UserError(f"{method} copies cannot be made here; lay those of {source}, made elsewhere, at {path}")
-    with alone_in(kept):  # another sweep may be making the same file
+    with alone_in(kept, wait=""):  # another sweep may be making the same file
         if not path.is_file():
             augment(read_rows(source), path, method, source=digest, model=model)
     return path

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import tokenizers
 
-from minbert.files import UserError, reading, written_whole
+from minbert.files import UserError, naming, reading, written_whole
 
 
 @dataclass
@@ -110,7 +110,8 @@ def copy_tokenizer(source, folder):
 class Tokenizer:
     """A BERT checkpoint's WordPiece tokenizer (Hugging Face's Rust one). `cls`, `sep`, `pad`, `mask` are token ids."""
 
-    def __init__(self, rust):
+    def __init__(self, rust, path="the tokenizer"):
+        self.path = path  # for messages
         # Saved tokenizers may carry a truncation and a padding of their own.
         rust.no_truncation()
         rust.no_padding()
@@ -133,10 +134,10 @@ class Tokenizer:
             raise UserError(f"{folder}: neither tokenizer.json nor vocab.txt; expected a BERT checkpoint's folder")
         with reading(path, "not a tokenizer of BERT", tell=True):
             if path == whole:
-                tokenizer = cls(tokenizers.Tokenizer.from_file(str(path)))
+                tokenizer = cls(tokenizers.Tokenizer.from_file(str(path)), path)
             else:
                 built = tokenizers.BertWordPieceTokenizer(str(path), lowercase=True)
-                tokenizer = cls(tokenizers.Tokenizer.from_str(built.to_str()))
+                tokenizer = cls(tokenizers.Tokenizer.from_str(built.to_str()), path)
             tokenizer._check(path, most)
         return tokenizer
 
@@ -182,7 +183,8 @@ class Tokenizer:
         if not fused and len(texts[0]) == 2:
             sides = ([(text,) for text in side] for side in zip(*texts, strict=True))
             return SentencePairs(*(self.encode(side, max_length) for side in sides))
-        encoded = self._rust.encode_batch_fast([text if len(text) == 2 else text[0] for text in texts])
+        with naming(self.path):
+            encoded = self._rust.encode_batch_fast([text if len(text) == 2 else text[0] for text in texts])
         ids, types = [e.ids for e in encoded], [e.type_ids for e in encoded]
         too_long = [row for row, tokens in enumerate(ids) if len(tokens) > max_length]
         for row in too_long:

@@ -7,10 +7,10 @@ attempt is an ordinary run in a folder of its own below, `lr-2e-05`, so a grid t
 import json
 import shutil
 
-from minbert.files import UNFINISHED, UserError, remove_unfinished, write_json, written_whole
+from minbert.files import UserError, remove_unfinished, write_json, written_whole
 from minbert.flags import checks as command_line
 from minbert.flags.methods import PLAIN
-from minbert.training.run_folder import GRID, RUN, describe_model, find_model, saved_record
+from minbert.training.run_folder import GRID, RUN, describe_model, find_model, in_use, is_finished, saved_record
 
 
 def is_grid(options):
@@ -27,7 +27,7 @@ class Grid:
         saved = saved_record(record) if options.run.resume and record.is_file() else None
         if saved:
             options = options.changed(model=saved["model"]["name"])
-        elif self.folder.is_dir() and any(p.name != GRID and p.suffix != UNFINISHED for p in self.folder.iterdir()):
+        elif in_use(self.folder, own=(GRID,)):
             raise UserError(f"{self.folder} exists: choose another --run_dir, or continue that grid with --resume")
         model = describe_model(find_model(options.model))
         if saved and saved["model"]["sha256"] != model["sha256"]:
@@ -48,7 +48,7 @@ class Grid:
         """(a sentence, the options of the run) of each attempt that is not finished."""
         for rate in self.options.optimisation.lr:
             folder = self._attempt(rate)
-            if not (folder / "scores.json").is_file():
+            if not is_finished(folder):
                 changed = self.options.changed(lr=rate, run_dir=str(folder), resume=True)
                 yield f"attempt at rate {rate:g}: {folder}", changed
 
@@ -71,7 +71,7 @@ class Grid:
             target = self.folder / path.relative_to(source)
             if path.is_dir():
                 target.mkdir(exist_ok=True)
-            elif path not in (source / "state.pt", source / RUN):
+            elif path not in (source / "state.pt", source / RUN) and not path.name.startswith("."):
                 with written_whole(target) as temporary:
                     shutil.copyfile(path, temporary)
         config = json.loads((source / RUN).read_text(encoding="utf-8"))

@@ -25,6 +25,7 @@ from minbert.methods.shared_head import UNION, merging_of
 from minbert.text.tokenization import Sequences
 from minbert.training import results
 from minbert.training.data import Split
+from minbert.training.run_folder import is_finished
 
 ELSEWHERE = (  # flags that do not decide what a plain model comes to, or that its folder's name holds otherwise
     *(*command_line.NOT_SAVED, *command_line.MAY_CHANGE, "model", "data_dir", "glue_dir", "imdb_dir", "use_gpu"),
@@ -51,7 +52,7 @@ class PlainModels:
         """(the folder, a sentence on it, the options of the run that makes it) of each model that is not there yet."""
         for task, folders in self.folders.items():
             for rate, folder in folders.items():
-                if not (folder / "scores.json").is_file():
+                if not is_finished(folder):
                     yield f"plain model of {task} at rate {rate:g}: {folder}", self._options(task, rate, folder)
 
     def _folder(self, task, rate, model_sha):
@@ -118,7 +119,7 @@ class PlainModels:
         """Write these models' figures and predictions as the results of a run in `folder`. Returns its scores."""
         scores = self.scores()
         for task in self.folders:
-            caches = shutil.ignore_patterns("on-*")  # what it said of other tasks' training sets
+            caches = shutil.ignore_patterns("on-*", ".*")  # what it said of other tasks' training sets, and leftovers
             source, _ = self.best(task)
             shutil.copytree(source / "predictions", folder / "predictions", ignore=caches, dirs_exist_ok=True)
         results.zip_submission(folder)

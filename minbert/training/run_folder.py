@@ -21,6 +21,7 @@ from minbert.files import UNFINISHED, UserError, remove_unfinished, sha256, writ
 from minbert.flags import checks as command_line
 from minbert.flags.methods import PLAIN
 from minbert.flags.parser import Options
+from minbert.locks import LOCK
 from minbert.training.data import fit_to_checkpoint, read_data
 
 RUN, GRID = "config.json", "grid.json"  # the records of a run, and of a grid of runs
@@ -41,7 +42,7 @@ class Start:
     def make_folder(self):
         self.folder.mkdir(parents=True, exist_ok=True)
         if self.is_new:
-            write_json(self.folder / RUN, self.config)
+            write_json(self.folder / RUN, self.config, new=True)
 
 
 def begin(options):
@@ -136,9 +137,21 @@ def open_folder(run):
         return folder, saved
     if isinstance(run.resume, str):
         raise UserError(f"--resume {folder}: no {RUN} there, so no run to continue")
-    if folder.is_file() or (folder.is_dir() and any(path.suffix != UNFINISHED for path in folder.iterdir())):
+    if folder.is_file() or in_use(folder):
         raise UserError(f"{folder} exists: choose another --run_dir, or continue that run with --resume")
     return folder, None
+
+
+def in_use(folder, own=()):
+    """Whether there is more in a folder than files named `own`, and what a process that was killed early left."""
+    if not folder.is_dir():
+        return False
+    return any(path.name not in (LOCK, *own) and path.suffix != UNFINISHED for path in folder.iterdir())
+
+
+def is_finished(folder):
+    """Whether a run or a grid came to its end there: its scores are written last."""
+    return (folder / "scores.json").is_file()
 
 
 def saved_record(path):

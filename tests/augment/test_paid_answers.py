@@ -228,9 +228,9 @@ def test_ctrl_c_waits_for_what_is_on_its_way(tmp_path, server, flags):
     process = start(flags("back_translation", "--concurrency", 5))
     until(lambda: len(server.billed) > 30, process)
     process.send_signal(signal.SIGINT)
-    out, error = process.communicate(timeout=30)
+    _, error = process.communicate(timeout=30)
     assert process.returncode == 130, error
-    assert "the same command goes on from here" in out
+    assert "the same command goes on from here" in error
     assert "Traceback" not in error
     billed = sum(server.billed.values())
     assert partial(tmp_path).read_bytes().count(b"\n") == billed

@@ -118,7 +118,7 @@ def test_a_killed_sweep_goes_on_where_it_was(script, run, home, capsys):
     script.interrupt = 2
     assert run() == 130
     assert script.rows == ["plain", "clipped"]
-    assert "goes on from here" in capsys.readouterr().out
+    assert "goes on from here" in capsys.readouterr().err
     assert run() == 0
     assert script.rows[2:] == ["clipped", "part"]
     assert script.calls[2][2] is True  # the half-done run is continued

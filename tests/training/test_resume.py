@@ -9,7 +9,7 @@ import time
 import pytest
 import tiny
 import torch
-from kills import stop_at
+from kills import killed_before_rename, stop_at
 
 from minbert.training.scoring import DevExam
 
@@ -42,40 +42,14 @@ def contents(folder):
 # -------------------------------------------------------------------------------------------- kills, one by one
 
 
-class Killed(BaseException):
-    """Stands for SIGKILL: nothing catches it, and nothing is tidied up."""
-
-
-def killed_before_rename(number, *argv):
-    """Run the script, and kill it when its `number`-th file (from 1) is about to be renamed into place. Returns how
-    many were renamed: `number` - 1, or all of them if there are fewer."""
-    replace, renamed = os.replace, []
-
-    def counted(*paths):
-        if len(renamed) + 1 == number:
-            raise Killed
-        replace(*paths)
-        renamed.append(paths)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "replace", counted)
-        patch.setattr(os, "unlink", lambda path: None)  # a killed process does not remove its half-written file
-        try:
-            outcome = tiny.script(*argv)
-        except Killed:
-            return len(renamed)
-    assert outcome.code == 0, outcome.err
-    return len(renamed)
-
-
 def test_a_kill_at_any_file_leaves_a_run_that_can_be_resumed(tmp_path, argv_of):
     """Every moment between two files of a run, one after the other; state is saved after each step."""
     flags = ("--epochs", 2, "--limit", "sst=9,quora=12,sts=5")
     files = killed_before_rename(0, *argv_of(tmp_path / "whole", *flags))
-    assert files > 20
-    for number in range(1, files + 1):
+    assert len(files) > 20
+    for number in range(1, len(files) + 1):
         folder = tmp_path / str(number)
-        assert killed_before_rename(number, *argv_of(folder, *flags)) == number - 1
+        assert len(killed_before_rename(number, *argv_of(folder, *flags))) == number - 1
         assert list(folder.rglob(".*.part"))
         resumed = tiny.script(*argv_of(folder, *flags), "--resume")
         assert resumed.code == 0, f"killed before file {number}: {resumed.err}"
