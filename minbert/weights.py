@@ -22,10 +22,11 @@ def read_tensors(path, mend=AGAIN):
     path = Path(path)
     tensors = _from_pickle(path, mend) if path.suffix == ".bin" else _from_safetensors(path, mend)
     for name, tensor in tensors.items():
-        if not _is_plain(tensor):
-            raise UserError(f"{path}: {name} is no dense tensor with values of its own; save it as one")
-        if not _is_finite(tensor):
-            raise UserError(f"{path}: {name} holds numbers that are not finite; {mend}")
+        with reading(path, f"{name} holds numbers of a kind that cannot be read ({tensor.dtype}); {mend}"):
+            if not _is_plain(tensor):
+                raise UserError(f"{path}: {name} is no dense tensor with values of its own; save it as one")
+            if not _is_finite(tensor):
+                raise UserError(f"{path}: {name} holds numbers that are not finite; {mend}")
     return tensors
 
 

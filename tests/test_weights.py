@@ -118,6 +118,12 @@ def test_numbers_that_are_not_finite_are_refused(path, value):
     assert "spoiled holds numbers that are not finite" in refusal(write({**TENSORS, "spoiled": spoiled}, path))
 
 
+def test_numbers_of_four_bits_are_refused(tmp_path):
+    header = b'{"few": {"dtype": "F4", "shape": [2], "data_offsets": [0, 1]}}'
+    (tmp_path / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + b"a")
+    assert "few holds numbers of a kind that cannot be read" in refusal(tmp_path / "model.safetensors")
+
+
 def test_a_panic_of_rust_is_one_line(path, monkeypatch):
     """pyo3_runtime.PanicException is a BaseException, and cannot be imported."""
 
