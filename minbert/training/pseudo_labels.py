@@ -25,6 +25,7 @@ from minbert.methods.shared_head import UNION, merging_of
 from minbert.text.tokenization import Sequences
 from minbert.training import results
 from minbert.training.data import Split
+from minbert.training.saved import saved_scores
 
 ELSEWHERE = (  # flags that do not decide what a plain model comes to, or that its folder's name holds otherwise
     *(*command_line.NOT_SAVED, *command_line.MAY_CHANGE, "model", "data_dir", "glue_dir", "imdb_dir", "use_gpu"),
@@ -79,7 +80,7 @@ class PlainModels:
         """(folder, scores) of a task's model at its best rate."""
         if task not in self._best:
             folders = self.folders[task]
-            scores = {rate: json.loads((folder / "scores.json").read_text()) for rate, folder in folders.items()}
+            scores = {rate: saved_scores(folder) for rate, folder in folders.items()}
             accuracies = {rate: {task: said["dev"][task]["accuracy"]} for rate, said in scores.items()}
             rate, _ = labeling.best_attempt(accuracies)
             self._best[task] = folders[rate], {**scores[rate], "lr": rate}

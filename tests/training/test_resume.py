@@ -1,5 +1,6 @@
 """A run that is killed and resumed ends with the same bits as one that is not, wherever the kill falls."""
 
+import json
 import os
 import random
 import shutil
@@ -249,10 +250,21 @@ def test_a_folder_without_a_run(tmp_path, tiny_model):
     assert contents(tiny_model) == before
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"flags": {}}'], ids=["empty", "cut", "list", "foreign"])
+@pytest.mark.parametrize("content", ["", "{", "[]", "null", '{"flags": {}}', "[" * 100_000], ids=lambda c: c[:9])
 def test_a_damaged_config(stopped, content):
     (stopped / "config.json").write_text(content)
-    assert "config.json" in tiny.script("--resume", stopped).error
+    assert "config.json: not the config of a run" in tiny.script("--resume", stopped).error
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"flags": []}, {"model": {"name": 3, "sha256": "0"}}, {"data": None}, {"data": {"sst": []}}, {"machine": 1}],
+    ids=str,
+)
+def test_a_config_of_the_wrong_form(stopped, change):
+    config = {**tiny.read_json(stopped / "config.json"), **change}
+    (stopped / "config.json").write_text(json.dumps(config))
+    assert "config.json: not the config of a run (" in tiny.script("--resume", stopped).error
 
 
 @pytest.mark.parametrize("share", [0, 0.5, 0.99])
