@@ -267,6 +267,35 @@ def test_a_config_of_the_wrong_form(stopped, change):
     assert "config.json: not the config of a run (" in tiny.script("--resume", stopped).error
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"epochs": "3"},
+        {"epochs": 3.0},
+        {"epochs": None},
+        {"epochs": -1},
+        {"lr": "fast"},
+        {"lr": []},
+        {"tasks": "sst"},
+        {"tasks": [["sst"]]},
+        {"use_gpu": 1},
+        {"seed": True},
+        {"pairs": "both"},
+        {"pairs": {}},
+        {"limit": []},
+        {"limit": {"sst": 1.5}},
+        {"batch_size": {"sst": "4"}},
+        {"model": 3},
+        {"plain_dir": None},
+    ],
+    ids=str,
+)
+def test_a_flag_in_the_config_that_nobody_could_have_typed(stopped, change):
+    config, ((name, _),) = tiny.read_json(stopped / "config.json"), change.items()
+    (stopped / "config.json").write_text(json.dumps({**config, "flags": {**config["flags"], **change}}))
+    assert f"--resume {stopped}: its record says --{name} " in tiny.script("--resume", stopped).error
+
+
 @pytest.mark.parametrize("share", [0, 0.5, 0.99])
 def test_a_truncated_state(stopped, share):
     state = (stopped / "state.pt").read_bytes()
