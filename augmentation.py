@@ -22,14 +22,13 @@ if __name__ == "__main__":
     begin()
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
 from minbert.augment.chat import Chat, Pace, api_key
 from minbert.augment.copies import METHODS, augment, augment_by_prompting
 from minbert.augment.prompting import PROMPTS, Filter, read_prompts
-from minbert.files import UserError, sha256, short
+from minbert.files import UserError, parse_json, sha256, short
 from minbert.flags import types as flag_types
 from minbert.flags.fields import Parser
 from minbert.text.rows import read_rows
@@ -92,7 +91,7 @@ def add_chat_flags(group):
 def json_object(text):
     """The members of a JSON object that may be added to a request."""
     try:
-        value = json.loads(text)
+        value = parse_json(text)
     except ValueError:
         value = None
     if not isinstance(value, dict):

@@ -9,7 +9,6 @@ and the course's own parameter names; and it refuses, in one line, whatever it w
 harmful files are the business of `minbert/weights.py`.
 """
 
-import json
 import re
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -21,7 +20,7 @@ from torch import nn
 from torch.nn import init
 from torch.overrides import TorchFunctionMode
 
-from minbert.files import UserError, short, write_json, written_whole
+from minbert.files import UserError, read_json, short, write_json, written_whole
 from minbert.hub import find_checkpoint
 from minbert.weights import read_tensors
 
@@ -66,18 +65,7 @@ class BertConfig:
     @classmethod
     def from_file(cls, path):
         """Read a Hugging Face config.json. UserError names the file and what in it this BERT is not."""
-        try:
-            values = json.loads(Path(path).read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise UserError(
-                f"{path}: no such file; a checkpoint is config.json and model.safetensors (or pytorch_model.bin)"
-            ) from None
-        except OSError as error:
-            raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-        except (ValueError, RecursionError):  # neither UTF-8 nor JSON
-            raise UserError(f"{path}: not JSON; expected a Hugging Face config.json") from None
-        if not isinstance(values, dict):
-            raise UserError(f"{path}: expected a JSON object, found {type(values).__name__}")
+        values = read_json(path, "the config.json of a Hugging Face checkpoint", "get the checkpoint again")
         ours = {  # what the code computes, whatever the file says; what the file leaves out is BERT's custom
             "model_type": ("bert",),
             "hidden_act": ("gelu", "gelu_python"),  # both the exact one, x Phi(x)

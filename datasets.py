@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from minbert.files import UserError, short
+from minbert.files import UserError, parse_json, short
 
 HERE = Path(__file__).parent
 SUBSET_SEED = 11711  # of --limit alone: which rows it keeps does not depend on the run's own seed
@@ -275,7 +275,7 @@ def json_rows(path, names, required=False):
     try:
         with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as f:
             for line, content in enumerate(f, start=1):
-                row = json.loads(content)
+                row = parse_json(content)
                 values = [row[name] if required else row.get(name) for name in names]
                 yield line, line, ["" if value is None else str(value).replace("<br />", " ") for value in values]
     except FileNotFoundError:

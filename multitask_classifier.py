@@ -292,7 +292,7 @@ def open_saved(folder, parsed):
     if not all((folder / name).is_file() for name in (run_folder.RUN, "model.safetensors", "bert/config.json")):
         raise UserError(f"{folder}: no finished run is there (config.json, model.safetensors and bert/)")
     saved = run_folder.saved_record(folder / run_folder.RUN)["flags"]
-    options = checks.check(checks.of_saved_run(parsed, saved))
+    options = checks.check(checks.of_saved_run(parsed, saved, folder))
     run_folder.check_device(options.model, "--use_gpu:")
     found = Found(folder / "bert", str(folder), "a saved run")
     tokenizer, max_length = run_folder.fit(options, found)

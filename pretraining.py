@@ -99,6 +99,8 @@ def resumed(parsed, saved):
     """The flags, as a namespace, of the run being continued; one given now must agree with them. Raises UserError."""
     if "text" not in saved:
         raise UserError("--resume: that is no run of pretraining.py; continue it with multitask_classifier.py")
+    saved = {**saved, "tasks": saved.get("tasks") or None}  # [] where the text is files
+    saved = checks.checked_flags(saved, build_parser(), f"--resume {checks.folder_of(parsed)}")
     checks.refuse_other_flags(parsed, saved, MAY_CHANGE)
     return Namespace(**{**saved, **{name: getattr(parsed, name) for name in (*MAY_CHANGE, "given")}})
 

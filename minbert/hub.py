@@ -9,13 +9,12 @@ The hub is asked the polite way: the cache first, then one small question with a
 """
 
 import importlib.util
-import json
 import os
 import threading
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from minbert.files import UserError, sha256
+from minbert.files import NUMBER, UserError, read_json, sha256
 
 DEFAULT = "bert-base-uncased"
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"  # the alias `minilm`: 6 layers, H 384, Apache-2.0
@@ -61,11 +60,12 @@ class NotToBeHad(UserError):
 def pretraining_scores(folder):
     """{name: number} of what the run of pretraining.py came to whose result this folder is (RUN/bert); None where it is
     no such folder."""
+    numbers = dict.fromkeys(("perplexity_before", "perplexity", "epochs", "texts"), NUMBER)
     try:
-        scores = json.loads((Path(folder).resolve().parent / "scores.json").read_text(encoding="utf-8"))
-        return {name: float(scores[name]) for name in ("perplexity_before", "perplexity", "epochs", "texts")}
-    except (OSError, ValueError, TypeError, KeyError):  # ValueError: not JSON, or no number
+        scores = read_json(Path(folder).resolve().parent / "scores.json", "such scores", "pretrain again", numbers)
+    except UserError:
         return None
+    return {name: float(scores[name]) for name in numbers}
 
 
 def resolve(name=None):

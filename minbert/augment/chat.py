@@ -26,7 +26,7 @@ import urllib.error
 import urllib.request
 from typing import NamedTuple
 
-from minbert.files import UserError, one_line, short
+from minbert.files import UserError, one_line, parse_json, short
 from minbert.web import NoRedirects, checked_address, is_loopback
 
 ATTEMPTS = 6
@@ -195,14 +195,13 @@ class Chat:
         if len(content) > MOST_BYTES:
             return Answer("", "length")
         try:
-            choice = json.loads(content)["choices"][0]
+            choice = parse_json(content)["choices"][0]
             text, finish = choice["message"]["content"], choice.get("finish_reason")
-        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        except (ValueError, LookupError, TypeError, AttributeError):
             raise Again("the endpoint's answer is not JSON of a chat completion") from None
         if text is not None and not isinstance(text, str):
             raise Again("the endpoint's answer has no text")
-        text = (text or "").encode("utf-8", "replace").decode()  # JSON may carry halves of surrogate pairs
-        return Answer(self._redacted(text), finish if finish is None else self._redacted(str(finish)))
+        return Answer(self._redacted(text or ""), finish if finish is None else self._redacted(str(finish)))
 
     def _told(self, text):
         """What the endpoint says, for a message."""
@@ -239,6 +238,6 @@ def retry_after(value):
 def _message(content):
     """What an error's body says: {"error": {"message": ...}} as most endpoints have it, or the body itself."""
     try:
-        return str(json.loads(content)["error"]["message"])
-    except (ValueError, LookupError, TypeError, RecursionError):
+        return str(parse_json(content)["error"]["message"])
+    except (ValueError, LookupError, TypeError):
         return content

@@ -8,11 +8,12 @@ import argparse
 import secrets
 import time
 from dataclasses import fields
+from decimal import Decimal
 from pathlib import Path
 
 from datasets import GLUE_TASKS, TASKS
 from minbert.choices import CLASS_STEPS, LR_SCHEDULES
-from minbert.files import UserError
+from minbert.files import UserError, short
 from minbert.flags.fields import needs_of, take
 from minbert.flags.groups import COURSE_NAMES, INPUTS, OUTPUTS, Heads
 from minbert.flags.methods import FROM_COPIES, Regularizers, SemiSupervised
@@ -240,7 +241,7 @@ def to_saved(options):
 
 def resumed(options, saved):
     """The flags, as a namespace, of the run being continued; one given now must agree with them. Raises UserError."""
-    saved = {**DEFAULTS, **saved}  # defaults of flags that did not exist when the run began
+    saved = checked_flags(saved, build_parser(), f"--resume {folder_of(options)}")
     refuse_other_flags(options, saved, MAY_CHANGE)
     keep = {name: getattr(options, name) for name in (*NOT_SAVED, *MAY_CHANGE, "given")}
     return argparse.Namespace(**{**saved, **keep})
@@ -253,11 +254,52 @@ def refuse_other_flags(options, saved, may_change):
             raise UserError(f"--{name} {now}: the run to resume has {saved[name]}; leave the flag out")
 
 
-def of_saved_run(options, saved):
-    """The flags, as a namespace, of a saved run that is not to be trained on, with those that were given now. What it
+def of_saved_run(options, saved, folder):
+    """The flags, as a namespace, of the run in a folder that is not to be trained on, with those given now. What it
     began with (--init) is past, its own prediction files (--sst_dev_out and its kin) stay as they are, and --skip_test
     was for its end."""
     now = {name: getattr(options, name) for name in ("use_gpu", "precision", "given")}
     now |= dict.fromkeys(("init", *OUTPUTS))
     given = {name: getattr(options, name) for name in options.given}
-    return argparse.Namespace(**{**DEFAULTS, **saved, **now, "skip_test": False, **given})
+    saved = checked_flags(saved, build_parser(), folder)
+    return argparse.Namespace(**{**saved, **now, "skip_test": False, **given})
+
+
+def checked_flags(saved, parser, where):
+    """{flag: value} of all flags of a parser: the saved ones, each of which some command line must have given, and the
+    defaults of flags that did not exist when they were saved. Raises UserError, whose line begins with `where`."""
+    found = vars(parser.parse_args([]))
+    for name in found.keys() & saved.keys():
+        if not _could_be_typed(parser, name, found[name], saved[name]):
+            raise UserError(
+                f"{where}: its record says --{name} {short(saved[name])}, which that flag cannot be: "
+                "somebody changed it, or it is damaged; start a new run"
+            )
+        found[name] = saved[name]
+    return found
+
+
+def _could_be_typed(parser, name, default, value):
+    """Whether some text on the command line would have given a flag this value."""
+    if value == default and type(value) is type(default):
+        return True
+    if isinstance(default, bool):
+        return isinstance(value, bool)
+    try:
+        typed = parser.parse_args([f"--{name}={_as_typed(value)}"])
+    except (UserError, TypeError):
+        return False
+    return getattr(typed, name) == value
+
+
+def _as_typed(value):
+    """The text that stands for a flag's value on the command line. TypeError for what no flag ever is."""
+    if isinstance(value, dict):
+        return ",".join(f"{task}={_as_typed(one)}" for task, one in value.items())
+    if isinstance(value, list):
+        return ",".join(map(_as_typed, value))
+    if isinstance(value, float):
+        return format(Decimal(repr(value)), "f")  # never 1e-05, which has no point and so would be rows, not a share
+    if isinstance(value, bool) or not isinstance(value, (int, str)):
+        raise TypeError(f"no flag is {short(value)}")
+    return str(value)

@@ -20,6 +20,3 @@ def user_results():
 def pictures(table):
     """The folder of a table's pictures."""
     return RUNS / "pictures" / table.name
-
-
-GRID = "grid.json"  # beside a run's config.json: the record of a run at several learning rates

@@ -7,11 +7,12 @@ import json
 import time
 from pathlib import Path
 
-from minbert.files import UserError, sha256
+from minbert.files import NUMBER, UserError, sha256
 from minbert.hub import pretraining_scores
 from minbert.tables import places, store, text_files
 from minbert.tables.jobs import PATHS, on_this_machine, resolve
 from minbert.tables.text_files import FOLDERS
+from minbert.training.saved import GRID, RUN, SCORES, saved_history, saved_record, saved_scores
 
 SOURCES = {"file": "sha256", "labels_file": "labels_sha256"}  # of a split: a file -> its digest
 
@@ -21,8 +22,8 @@ SOURCES = {"file": "sha256", "labels_file": "labels_sha256"}  # of a split: a fi
 def result_of(job, flags):
     """The result of the run in job.folder, which was made with `flags`."""
     named = {name: value for name, value in resolve(flags).items() if name in text_files.FLAGS}
-    config = read_json(job.folder / "config.json")
-    tried = (read_json(job.folder / places.GRID) or {}).get("attempts", {})
+    config, grid = (job.folder / name for name in (RUN, GRID))
+    config, tried = saved_record(config), saved_record(grid).get("attempts", {}) if grid.is_file() else {}
     data, used = _portable(config["data"], named, flags)
     start = job.start and store.get(job.start)
     return {
@@ -92,24 +93,13 @@ def _model(config):
 
 def _outcome(folder):
     """What a run came to: its scores, and its history by epoch."""
-    history = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    return {"scores": read_json(folder / "scores.json"), "history": [json.loads(line) for line in history]}
+    return {"scores": saved_scores(folder, SCORES), "history": saved_history(folder)}
 
 
 def _pretraining(flags):
     """What the run of pretraining.py came to whose checkpoint a row needed."""
     folder = flags[text_files.MASKED_LM]
     return {"sha256": checkpoint(folder)[1], "scores": pretraining_scores(folder)}
-
-
-def read_json(path):
-    """A JSON file of a run's folder, or None where there is none. Raises UserError where it is not one."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except ValueError as error:
-        raise UserError(f"{path}: not JSON ({error}); delete it, and its row runs again") from None
 
 
 # --------------------------------------------------------------------------------------------------------- reading
@@ -131,10 +121,10 @@ def value_at(scores, path):
     """The number at "dev.sst.accuracy" in nested dicts and lists, or None where there is none."""
     for key in path.split("."):
         if isinstance(scores, list):
-            scores = scores[int(key)] if int(key) < len(scores) else None
+            scores = dict(enumerate(scores)).get(int(key)) if key.isdigit() else None
         else:
             scores = scores.get(key) if isinstance(scores, dict) else None
-    return scores
+    return scores if type(scores) in NUMBER else None
 
 
 # --------------------------------------------------------------------------------------------------------- digests

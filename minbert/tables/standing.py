@@ -5,9 +5,10 @@ content, wherever they lie, and, where the row starts from another's weights, th
 """
 
 from minbert.flags import checks as command_line
-from minbert.tables import places, store
+from minbert.tables import store
 from minbert.tables.jobs import PATHS, model_of, on_this_machine, placed, resolve
-from minbert.tables.record import SOURCES, checkpoint, content, fingerprint, read_json
+from minbert.tables.record import SOURCES, checkpoint, content, fingerprint
+from minbert.training.saved import GRID, RUN, saved_record
 
 # Flags that say on what machine and where. A result from a GPU stands on every other machine; model and data are
 # compared by their content, a start by its result.
@@ -56,13 +57,13 @@ def changed_flags(saved, flags):
 def can_continue(job, flags):
     """Whether job.folder holds a run of these very flags and this model (for a row that starts from another's weights,
     those: when that one runs, what followed it goes)."""
-    # a half-done grid has only the latter
-    config = read_json(job.folder / "config.json") or read_json(job.folder / places.GRID)
+    records = [job.folder / name for name in (RUN, GRID)]  # a half-done grid has only the latter
+    config = next((saved_record(path) for path in records if path.is_file()), None)
     flags = placed(flags)
     if config is None or (job.start is None and config["model"]["sha256"] != checkpoint(flags["model"])[1]):
         return False
     now = resolve(flags)
-    return changed_flags(config, flags) is None and all(config["flags"][name] == now[name] for name in MACHINE)
+    return changed_flags(config, flags) is None and all(config["flags"].get(name) == now[name] for name in MACHINE)
 
 
 # ------------------------------------------------------------------------------------------------- adopting results

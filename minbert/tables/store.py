@@ -10,11 +10,26 @@ whole. Who writes waits for others who do: two sweeps that add to one table at o
 
 import json
 
-from minbert.files import UserError, write_text
+from minbert.files import NUMBER, UserError, misfit, parse_json, write_text
 from minbert.locks import alone_in
 from minbert.tables import places
+from minbert.training.saved import MODEL, SCORES
 
-NEEDED = {"table", "row", "seed", "fraction", "flags", "model", "data", "data_from", "machine", "scores", "history"}
+OUTCOME = {"scores": SCORES, "history": [{"epoch": int}]}
+RESULT = {
+    "table": str,
+    "row": str,
+    "seed": int,
+    "fraction": NUMBER,
+    "flags": {"dev_limit": {}},
+    "model": MODEL,
+    "data": {...: {...: {"file": str, "sha256": str, "labels_file?": str, "labels_sha256?": str}}},
+    "data_from": str,
+    "machine": {"device": str},
+    **OUTCOME,
+    "attempts?": {...: OUTCOME},
+    "masked_lm?": {"scores": dict.fromkeys(("perplexity_before", "perplexity", "epochs", "texts"), NUMBER)},
+}
 
 
 def load(table):
@@ -107,19 +122,20 @@ def _read(path):
 def _parsed(line, path, number):
     """(key, result) of one line of a file."""
     try:
-        result = json.loads(line)
-        problem = _problem(result, path.stem)
-    except ValueError:
-        problem = "it is not JSON"
+        result = parse_json(line)
+        problem = misfit(result, RESULT) or _oddity(result, path.stem)
+    except ValueError as error:
+        problem = f"it is not JSON: {error}"
     if problem:
         raise UserError(f"{path}, line {number}: not a result ({problem}); delete the line, and its row runs again")
     return _key(result), result
 
 
-def _problem(result, table):
-    """What keeps a JSON value from being a result of the table of that name; None if nothing does."""
-    if not isinstance(result, dict):
-        return "it is no object"
-    if missing := sorted(NEEDED - result.keys()):
-        return f"it has no {', '.join(missing)}"
-    return None if result["table"] == table else f"it is of table {result['table']}"
+def _oddity(result, table):
+    """What keeps an object of a result's shape from being one of the table of that name; None if nothing does."""
+    if result["table"] != table:
+        return f"it is of table {result['table']}"
+    try:
+        return next((f"an attempt at rate {r}" for r in result.get("attempts", {}) if not float(r) > 0), None)
+    except ValueError:
+        return "an attempt at a rate that is no number"

@@ -4,13 +4,13 @@ The folder of the grid becomes that of the best run: its files, and grid.json wi
 attempt is an ordinary run in a folder of its own below, `lr-2e-05`, so a grid that was killed goes on where it was.
 """
 
-import json
 import shutil
 
 from minbert.files import UserError, remove_unfinished, write_json, written_whole
 from minbert.flags import checks as command_line
 from minbert.flags.methods import PLAIN
-from minbert.training.run_folder import GRID, RUN, describe_model, find_model, in_use, is_finished, saved_record
+from minbert.training.run_folder import describe_model, find_model, in_use, is_finished
+from minbert.training.saved import GRID, RUN, saved_record, saved_scores
 
 
 def is_grid(options):
@@ -54,10 +54,7 @@ class Grid:
 
     def finish(self):
         """Keep the best attempt as the result of the grid. Returns a sentence on it."""
-        attempts = {
-            rate: json.loads((self._attempt(rate) / "scores.json").read_text(encoding="utf-8"))
-            for rate in self.options.optimisation.lr
-        }
+        attempts = {rate: saved_scores(self._attempt(rate)) for rate in self.options.optimisation.lr}
         best = max(attempts, key=lambda rate: attempts[rate]["selection_score"])  # the first of equals
         self._take_over(self._attempt(best), best)
         by_rate = {f"{rate:g}": said for rate, said in attempts.items()}
@@ -74,5 +71,5 @@ class Grid:
             elif path not in (source / "state.pt", source / RUN) and not path.name.startswith("."):
                 with written_whole(target) as temporary:
                     shutil.copyfile(path, temporary)
-        config = json.loads((source / RUN).read_text(encoding="utf-8"))
+        config = saved_record(source / RUN)
         write_json(self.folder / RUN, {**config, "flags": self.known["flags"], "rate": rate})

@@ -26,6 +26,7 @@ from minbert.text.tokenization import Sequences
 from minbert.training import results
 from minbert.training.data import Split
 from minbert.training.run_folder import is_finished
+from minbert.training.saved import saved_scores
 
 ELSEWHERE = (  # flags that do not decide what a plain model comes to, or that its folder's name holds otherwise
     *(*command_line.NOT_SAVED, *command_line.MAY_CHANGE, "model", "data_dir", "glue_dir", "imdb_dir", "use_gpu"),
@@ -80,7 +81,7 @@ class PlainModels:
         """(folder, scores) of a task's model at its best rate."""
         if task not in self._best:
             folders = self.folders[task]
-            scores = {rate: json.loads((folder / "scores.json").read_text()) for rate, folder in folders.items()}
+            scores = {rate: saved_scores(folder) for rate, folder in folders.items()}
             accuracies = {rate: {task: said["dev"][task]["accuracy"]} for rate, said in scores.items()}
             rate, _ = labeling.best_attempt(accuracies)
             self._best[task] = folders[rate], {**scores[rate], "lr": rate}

@@ -6,7 +6,6 @@ Hugging Face folder), state.pt (all that is needed to go on), predictions/, anal
 scores.json. Each is written whole or not at all.
 """
 
-import json
 import os
 import platform
 from dataclasses import dataclass
@@ -23,8 +22,7 @@ from minbert.flags.methods import PLAIN
 from minbert.flags.parser import Options
 from minbert.locks import LOCK
 from minbert.training.data import fit_to_checkpoint, read_data
-
-RUN, GRID = "config.json", "grid.json"  # the records of a run, and of a grid of runs
+from minbert.training.saved import GRID, RUN, saved_record
 
 
 @dataclass
@@ -152,20 +150,6 @@ def in_use(folder, own=()):
 def is_finished(folder):
     """Whether a run or a grid came to its end there: its scores are written last."""
     return (folder / "scores.json").is_file()
-
-
-def saved_record(path):
-    """config.json of a run, or grid.json of a grid."""
-    is_grid = path.name == GRID
-    try:
-        saved = json.loads(path.read_text(encoding="utf-8"))
-        of_its_kind = isinstance(saved["flags"]["lr"], list) if is_grid else "data" in saved
-        if of_its_kind and "flags" in saved and {"name", "sha256"} <= saved["model"].keys():
-            return saved
-    except (ValueError, KeyError, TypeError, AttributeError):
-        pass
-    what = "record of a grid" if is_grid else "config of a run"
-    raise UserError(f"{path}: not the {what}, so none to continue; start a new one")
 
 
 def describe_run(flags, model, found, data, notes):

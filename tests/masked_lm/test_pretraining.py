@@ -329,6 +329,9 @@ def test_other_runs_are_not_touched(argv_of, finished, tmp_path):
     config["data"]["sst"]["train"]["sha"] = "0"
     (folder / "config.json").write_text(json.dumps(config))
     assert "is not what this run began with" in tiny.script("--resume", folder).error
+    for change in ({"text": [1]}, {"tasks": "sst"}, {"limit": None}, {"lr": True}):
+        (folder / "config.json").write_text(json.dumps({**config, "flags": {**config["flags"], **change}}))
+        assert f"--resume {folder}: its record says --{next(iter(change))} " in tiny.script("--resume", folder).error
     (folder / "config.json").write_text(json.dumps({**config, "flags": {}}))
     assert "no run of pretraining.py" in tiny.script("--resume", folder).error
 

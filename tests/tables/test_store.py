@@ -5,11 +5,11 @@ import subprocess
 import sys
 
 import pytest
-from sweeps import TABLE, result_of
+from sweeps import TABLE, result_of, shown
 
 import experiments
 from minbert.files import UserError
-from minbert.tables import places, store
+from minbert.tables import jobs, places, store
 from minbert.tables.catalogue import TABLES
 from minbert.tables.jobs import Job
 
@@ -18,10 +18,20 @@ def job(row, seed=11711, fraction=1.0):
     return Job(TABLE, next(known for known in TABLE.rows if known.name == row), seed, fraction)
 
 
+EMPTY = {
+    "flags": {"dev_limit": {}},
+    "model": {"name": "tiny", "sha256": "0"},
+    "data": {},
+    "data_from": "here",
+    "machine": {"device": "abacus"},
+    "scores": {"dev": {}, "epochs": 1, "train_seconds": 1.0, "eval_seconds": 1.0},
+    "history": [],
+}
+
+
 def made_up(row="plain", seed=11711, fraction=1.0, **more):
-    """A result with all that a result needs, and nothing in it."""
-    empty = dict.fromkeys(store.NEEDED)
-    return {**empty, "table": "demo", "row": row, "seed": seed, "fraction": fraction, **more}
+    """A result with all that a result needs, and next to nothing in it."""
+    return {**EMPTY, "table": "demo", "row": row, "seed": seed, "fraction": fraction, **more}
 
 
 def lines(path):
@@ -87,21 +97,22 @@ def test_a_sweep_writes_the_users_results_and_publishes_when_told(script, run, h
 
 
 WRITER = """
-import sys
+import json, sys
 from pathlib import Path
-from minbert.tables import places, store
+from minbert.tables import jobs, places, store
 from minbert.tables.rows import Row, Table
 places.RUNS, first = Path(sys.argv[1]), int(sys.argv[2])
 table = Table("demo", "", "", {}, (Row("plain", "", {}),))
-empty = dict.fromkeys(store.NEEDED)
+empty = json.loads(sys.argv[3])
 for seed in range(first, first + 40):
-    store.put(table, {**empty, "table": "demo", "row": "plain", "seed": seed, "fraction": 1.0, "scores": "x" * 5000})
+    store.put(table, {**empty, "table": "demo", "row": "plain", "seed": seed, "fraction": 1.0, "padding": "x" * 5000})
 """
 
 
 def test_two_processes_that_write_one_table_at_once_lose_nothing(home):
     command = [sys.executable, "-c", WRITER, str(places.RUNS)]
-    writers = [subprocess.Popen([*command, first], cwd=places.HERE) for first in ("0", "100")]
+    words = [[*command, first, json.dumps(EMPTY)] for first in ("0", "100")]
+    writers = [subprocess.Popen(each, cwd=places.HERE) for each in words]
     assert [writer.wait(timeout=60) for writer in writers] == [0, 0]
     assert [result["seed"] for result in store.load(TABLE)] == [*range(40), *range(100, 140)]
 
@@ -109,9 +120,23 @@ def test_two_processes_that_write_one_table_at_once_lose_nothing(home):
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
-        ('{"half', "line 2: not a result (it is not JSON); delete the line, and its row runs again"),
-        ("\xff", "line 2: not a result (it is not JSON)"),
-        ("<<<<<<< HEAD", "line 2: not a result (it is not JSON)"),
+        ('{"half', "line 2: not a result (it is not JSON: Unterminated string"),
+        ("\xff", "line 2: not a result (it is not JSON: bytes that are not UTF-8); delete the line, and its row runs"),
+        ("<<<<<<< HEAD", "line 2: not a result (it is not JSON: "),
+        ("[" * 100_000, "line 2: not a result (it is not JSON: nested too deep)"),
+        (json.dumps(made_up("part"))[:-1] + ', "seed": 2}', "line 2: not a result (it is not JSON: the key 'seed' com"),
+        (
+            json.dumps(made_up("part", fraction=float("nan"))),
+            "line 2: not a result (it is not JSON: 'NaN' is no number",
+        ),
+        (json.dumps(made_up("part", fraction="1")), "line 2: not a result (fraction is '1', expected int or float)"),
+        (json.dumps(made_up("part", seed=[1])), "line 2: not a result (seed is [1], expected int)"),
+        (json.dumps(made_up("part", model=None)), "line 2: not a result (model is no object)"),
+        (json.dumps(made_up("part", flags={})), "line 2: not a result (flags has no dev_limit)"),
+        (json.dumps(made_up("part", data={"sst": {"dev": {}}})), "line 2: not a result (dev has no file, sha256)"),
+        (json.dumps(made_up("part", history=[[]])), "line 2: not a result (an item of history is no object)"),
+        (json.dumps(made_up("part", attempts={"x": EMPTY})), "line 2: not a result (an attempt at a rate that is no"),
+        (json.dumps(made_up("part", masked_lm={})), "line 2: not a result (masked_lm has no scores)"),
         ("[1]", "line 2: not a result (it is no object)"),
         ('{"table": "demo", "row": "plain"}', "line 2: not a result (it has no data, data_from, flags, fraction"),
         (json.dumps(made_up(table="other")), "line 2: not a result (it is of table other)"),
@@ -133,6 +158,18 @@ def test_a_damaged_line_is_named_before_anything_runs(script, run, home, capsys,
         with pytest.raises(UserError):
             store.put(TABLE, made_up("part"))
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("dev", [{"sst": {"accuracy": "high", "f1": 3}}, {"sst": {"f1": [None]}}, {"sst": {"f1": {}}}])
+def test_figures_that_are_no_numbers_are_shown_as_none(home, capsys, dev):
+    flags = jobs.resolve(job("plain").flags)
+    result = made_up(
+        flags=flags, scores={**EMPTY["scores"], "dev": dev, "score": []}, history=[{"epoch": 1, "dev": dev}]
+    )
+    store.put(TABLE, result)
+    _, rows = shown(capsys)
+    assert [rows["Plain"][heading].split()[0] for heading in ("SST", "score")] == ["–", "–"]
+    assert rows["Plain"]["seeds"] == "1"
 
 
 def test_a_row_is_published_with_the_one_it_starts_from(home):

@@ -287,6 +287,14 @@ def test_a_damaged_record(finished, tmp_path, content):
     assert contents(folder) == before
 
 
+@pytest.mark.parametrize("scores", [[], {"selection_score": "high"}, {"selection_score": None}], ids=str)
+def test_damaged_scores_of_an_attempt(finished, tmp_path, scores):
+    folder = shutil.copytree(finished[0], tmp_path / "grid")
+    path = folder / [*RATES][1] / "scores.json"
+    path.write_text(json.dumps({**tiny.read_json(path), **scores} if scores else scores))
+    assert f"{path}: not the scores of a finished run (" in tiny.script("--resume", folder).error
+
+
 def test_another_model_in_the_same_place_is_refused(tmp_path, argv_of):
     model = tiny.make_checkpoint(tmp_path / "model")
     stopped_at(6, *argv_of(tmp_path / "grid", *GRID, "--model", model))

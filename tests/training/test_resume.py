@@ -1,5 +1,6 @@
 """A run that is killed and resumed ends with the same bits as one that is not, wherever the kill falls."""
 
+import json
 import os
 import random
 import shutil
@@ -223,10 +224,50 @@ def test_a_folder_without_a_run(tmp_path, tiny_model):
     assert contents(tiny_model) == before
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"flags": {}}'], ids=["empty", "cut", "list", "foreign"])
+@pytest.mark.parametrize("content", ["", "{", "[]", "null", '{"flags": {}}', "[" * 100_000], ids=lambda c: c[:9])
 def test_a_damaged_config(stopped, content):
     (stopped / "config.json").write_text(content)
-    assert "config.json" in tiny.script("--resume", stopped).error
+    assert "config.json: not the config of a run" in tiny.script("--resume", stopped).error
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"flags": []}, {"model": {"name": 3, "sha256": "0"}}, {"data": None}, {"data": {"sst": []}}, {"machine": 1}],
+    ids=str,
+)
+def test_a_config_of_the_wrong_form(stopped, change):
+    config = {**tiny.read_json(stopped / "config.json"), **change}
+    (stopped / "config.json").write_text(json.dumps(config))
+    assert "config.json: not the config of a run (" in tiny.script("--resume", stopped).error
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"epochs": "3"},
+        {"epochs": 3.0},
+        {"epochs": None},
+        {"epochs": -1},
+        {"lr": "fast"},
+        {"lr": []},
+        {"tasks": "sst"},
+        {"tasks": [["sst"]]},
+        {"use_gpu": 1},
+        {"seed": True},
+        {"pairs": "both"},
+        {"pairs": {}},
+        {"limit": []},
+        {"limit": {"sst": 1.5}},
+        {"batch_size": {"sst": "4"}},
+        {"model": 3},
+        {"plain_dir": None},
+    ],
+    ids=str,
+)
+def test_a_flag_in_the_config_that_nobody_could_have_typed(stopped, change):
+    config, ((name, _),) = tiny.read_json(stopped / "config.json"), change.items()
+    (stopped / "config.json").write_text(json.dumps({**config, "flags": {**config["flags"], **change}}))
+    assert f"--resume {stopped}: its record says --{name} " in tiny.script("--resume", stopped).error
 
 
 @pytest.mark.parametrize("share", [0, 0.5, 0.99])

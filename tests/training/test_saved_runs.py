@@ -2,6 +2,8 @@
 
 import io
 import itertools
+import json
+import shutil
 import sys
 
 import pytest
@@ -238,6 +240,14 @@ def test_a_run_that_is_not_finished_is_refused(heads_first, tiny_data, tmp_path,
     more = ("--data_dir", tiny_data, "--run_dir", tmp_path / "new") if flag == "--init" else ()
     assert f"{run}: no finished run is there" in tiny.script(flag, run, *more).error
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("flag", ["--evaluate", "--predict"])
+def test_flags_of_a_wrong_type_are_refused(heads_first, tmp_path, flag):
+    run = shutil.copytree(heads_first, tmp_path / "run")
+    config = tiny.read_json(run / "config.json")
+    (run / "config.json").write_text(json.dumps({**config, "flags": {**config["flags"], "pooling": ["cls"]}}))
+    assert f"{run}: its record says --pooling ['cls']" in tiny.script(flag, run).error
 
 
 @pytest.mark.parametrize("flag", ["--init", "--evaluate", "--predict"])

@@ -1,0 +1,58 @@
+"""What a run leaves behind as JSON, read back and checked: config.json or grid.json, scores.json, metrics.jsonl.
+
+Somebody may have edited these files, a disk may have damaged them, and a folder may be that of another program. Who
+reads them here is told in one line; nobody else has to expect a wrong type. Imports no torch.
+"""
+
+from minbert.files import NUMBER, UserError, misfit, parse_json, read_json
+
+RUN, GRID = "config.json", "grid.json"  # the records of a run, and of a grid of runs
+MODEL = {"name": str, "sha256": str}
+SPLIT = {"file": str, "sha": str, "labels_file?": str}
+OF_RUN = {
+    "flags": {},
+    "model": MODEL,
+    "data": {...: {...: SPLIT}},
+    "versions": {},
+    "machine": {"device": str},
+}
+RECORDS = {  # file -> (what it is, its shape)
+    RUN: ("the config of a run", OF_RUN),
+    GRID: ("the record of a grid", {"flags": {"lr": list}, "model": MODEL, "attempts?": {}}),
+}
+SECONDS = {"train_seconds": NUMBER, "eval_seconds": NUMBER}
+SCORES = {"dev": {...: {}}, "epochs": int, **SECONDS}
+SCORES_OF_ONE = {  # of a run that has a best epoch
+    **SCORES,
+    "selection_score": NUMBER,
+    "best_epoch": int,
+    "dev": {...: {"accuracy?": NUMBER, "f1?": [NUMBER]}},
+    "dev_mismatched?": {...: {"accuracy": NUMBER}},
+    "baseline": {...: NUMBER},
+    "updates": int,
+    "tokens": int,
+}
+
+
+def saved_record(path):
+    """config.json of a run, or grid.json of a grid."""
+    what, shape = RECORDS[path.name]
+    return read_json(path, what, "nothing can go on from it: start a new one", shape)
+
+
+def saved_scores(folder, shape=SCORES_OF_ONE):
+    """scores.json of a finished run."""
+    return read_json(folder / "scores.json", "the scores of a finished run", "delete it, and the run goes on", shape)
+
+
+def saved_history(folder):
+    """The records of metrics.jsonl, one an epoch."""
+    path = folder / "metrics.jsonl"
+    try:
+        records = [parse_json(line) for line in path.read_bytes().splitlines()]
+        problem = misfit(records, [{"epoch": int}])
+    except (OSError, ValueError) as error:
+        problem = getattr(error, "strerror", error)
+    if problem:
+        raise UserError(f"{path}: not the history of a run ({problem}); delete the run's folder, and it runs again")
+    return records
