@@ -209,15 +209,19 @@ def selection_score(tasks, scores):
 # ---------------------------------------------------------------------------------------------------------- files
 
 
+PREDICTIONS = "id \t "  # how a prediction file begins, and what it may take the place of
+
+
 def write_predictions(path, task, ids, values):
-    """One prediction file as the course's starter writes it: `id \\t HEADING `, then rows `{id} , {value} `."""
+    """One prediction file as the course's starter writes it: `id \\t HEADING `, then rows `{id} , {value} `. UserError
+    where a file that is none stands there."""
     if task.kind == "regression":
         cells = [repr(float(value)) for value in values]
     else:
         cells = [f"{float(value):.1f}" if task.one_logit else str(int(value)) for value in values]
     rows = [f"{id} , {cell} \n" for id, cell in zip(ids, cells, strict=True)]
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, f"id \t {task.heading} \n" + "".join(rows))
+    write_text(path, f"{PREDICTIONS}{task.heading} \n" + "".join(rows), over=PREDICTIONS)
 
 
 def prediction_files(folder, task, split, option, alone):

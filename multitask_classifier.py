@@ -182,7 +182,8 @@ def train(parsed):
     except Stopped as stop:  # perhaps in one of the runs that this one is made of
         folder = options.run.folder
         where = "" if stop.folder == folder else f" of {os.path.relpath(stop.folder)}"
-        raise Stopped(f"{stop}{where}; continue with --resume {os.path.relpath(folder)}", stop.folder) from None
+        again = "".join(f" --{flag} {path}" for flag, path in run_folder.outside(options, folder).items())
+        raise Stopped(f"{stop}{where}; continue with --resume {os.path.relpath(folder)}{again}", stop.folder) from None
 
 
 def train_grid(options):
@@ -269,7 +270,9 @@ def evaluate(parsed):
     out = Path(options.run.run_dir) if "run_dir" in options.given else folder / "evaluation"
     if (out / run_folder.RUN).exists():
         raise UserError(f"--run_dir {out}: that is a run itself, whose scores would be lost; choose another folder")
+    run_folder.refuse_links(folder)
     with alone_in(out):
+        run_folder.refuse_links(out)
         files = results.PredictionFiles(out, model.tasks, options.model, options.run.outputs)
         dev = results.predict_all(model, data, "dev")
         files.write(data, "dev", dev)

@@ -180,16 +180,28 @@ def reading(path, otherwise, tell=False):
         raise UserError(f"{path}: {otherwise}" + (f" ({short(str(error))})" if tell else "")) from None
 
 
+def check_replaceable(path, over=None):
+    """UserError where something stands at `path` that no file may take the place of: /dev/null or a folder; or, with
+    `over`, a file that is not of the kind to be written, all of which begin with these words."""
+    path = Path(path)
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path}: not an ordinary file, so it is not replaced by one; choose another name")
+    if over and path.exists():
+        with open(path, "rb") as f:
+            start = f.read(len(over.encode()))
+        if start not in (b"", over.encode()):
+            raise UserError(f"{path}: holds something else, which would be lost; choose another file, or move it away")
+
+
 @contextlib.contextmanager
-def written_whole(path, new=False):
+def written_whole(path, new=False, over=None):
     """Yield a temporary path beside `path`; when the block ends well, flush it to disk and rename it into place.
 
     Readers see the old file or the new one, never half of it; after an error the old file is untouched. With `new`,
-    UserError where there is one already, even if another process made it this very moment.
+    UserError where there is one already, even if another process made it this very moment. over: check_replaceable's.
     """
     path = Path(path)
-    if path.exists() and not path.is_file():  # a file would take the place of /dev/null
-        raise UserError(f"{path}: not an ordinary file, so it is not replaced by one; choose another name")
+    check_replaceable(path, over)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=UNFINISHED)
     os.close(handle)
     try:
@@ -230,8 +242,8 @@ def _umask():
     return mask
 
 
-def write_text(path, text, new=False):
-    with written_whole(path, new) as temporary:
+def write_text(path, text, new=False, over=None):
+    with written_whole(path, new, over) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="")
 
 

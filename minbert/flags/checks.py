@@ -23,6 +23,7 @@ from minbert.methods.schedules import SCHEDULES
 LEARNING_RATES = {"pretrain": 1e-3, "finetune": 1e-5}
 NOT_SAVED = ("resume", "evaluate", "predict", "input")  # not part of what a run computes
 MAY_CHANGE = ("run_dir", "tensorboard", "checkpoint_minutes", "skip_test")  # these do not decide it either
+WRITTEN = (*OUTPUTS, "plain_dir")  # where a run writes besides its own folder, which decides nothing either
 NOT_WITH_SCHEMES = (
     *(one.name for group in (Heads, Regularizers, SemiSupervised) for one in fields(group) if one.name != "pooling"),
     *("schedule", "step", "task_order", "balanced_sample", "init", "eval_train"),
@@ -242,8 +243,9 @@ def to_saved(options):
 def resumed(options, saved):
     """The flags, as a namespace, of the run being continued; one given now must agree with them. Raises UserError."""
     saved = checked_flags(saved, build_parser(), f"--resume {folder_of(options)}")
-    refuse_other_flags(options, saved, MAY_CHANGE)
-    keep = {name: getattr(options, name) for name in (*NOT_SAVED, *MAY_CHANGE, "given")}
+    refuse_other_flags(options, saved, (*MAY_CHANGE, *WRITTEN))
+    given = [name for name in WRITTEN if name in options.given]
+    keep = {name: getattr(options, name) for name in (*NOT_SAVED, *MAY_CHANGE, *given, "given")}
     return argparse.Namespace(**{**saved, **keep})
 
 

@@ -21,7 +21,10 @@ def save_state(loop, path):
         "cuda_rng": torch.cuda.get_rng_state_all() if loop.device.type == "cuda" else [],
     }
     with written_whole(path) as temporary, open(temporary, "wb") as f:
-        torch.save(state, f)
+        try:
+            torch.save(state, f)
+        except RuntimeError as error:  # what a full disk raised in its midst is hidden behind torch's own
+            raise error.__context__ if isinstance(error.__context__, OSError) else error from None
 
 
 def load_state(loop, path):

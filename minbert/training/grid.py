@@ -5,11 +5,22 @@ attempt is an ordinary run in a folder of its own below, `lr-2e-05`, so a grid t
 """
 
 import shutil
+from pathlib import Path
 
-from minbert.files import UserError, remove_unfinished, write_json, written_whole
+import evaluation
+from minbert.files import UserError, remove_unfinished, write_json, write_text, written_whole
 from minbert.flags import checks as command_line
+from minbert.flags.groups import OUTPUTS
 from minbert.flags.methods import PLAIN
-from minbert.training.run_folder import describe_model, find_model, in_use, is_finished
+from minbert.training.run_folder import (
+    check_inputs_stay,
+    check_outputs,
+    describe_model,
+    find_model,
+    in_use,
+    is_finished,
+    refuse_links,
+)
 from minbert.training.saved import GRID, RUN, saved_record, saved_scores
 
 
@@ -27,8 +38,10 @@ class Grid:
         saved = saved_record(record) if options.run.resume and record.is_file() else None
         if saved:
             options = options.changed(model=saved["model"]["name"])
+            refuse_links(self.folder)
         elif in_use(self.folder, own=(GRID,)):
             raise UserError(f"{self.folder} exists: choose another --run_dir, or continue that grid with --resume")
+        check_outputs(options, self.folder)
         model = describe_model(find_model(options.model))
         if saved and saved["model"]["sha256"] != model["sha256"]:
             raise UserError(
@@ -49,7 +62,10 @@ class Grid:
         for rate in self.options.optimisation.lr:
             folder = self._attempt(rate)
             if not is_finished(folder):
-                changed = self.options.changed(lr=rate, run_dir=str(folder), resume=True)
+                # "Given", so that an attempt's own record has no say: no outputs, and the grid's plain models.
+                settled = OUTPUTS if self.options.pseudo_labels.label_scheme is None else command_line.WRITTEN
+                none = {**dict.fromkeys(OUTPUTS), "given": (*self.options.given, *settled)}
+                changed = self.options.changed(lr=rate, run_dir=str(folder), resume=True, **none)
                 yield f"attempt at rate {rate:g}: {folder}", changed
 
     def finish(self):
@@ -57,10 +73,21 @@ class Grid:
         attempts = {rate: saved_scores(self._attempt(rate)) for rate in self.options.optimisation.lr}
         best = max(attempts, key=lambda rate: attempts[rate]["selection_score"])  # the first of equals
         self._take_over(self._attempt(best), best)
+        self._write_outputs(self._attempt(best))
         by_rate = {f"{rate:g}": said for rate, said in attempts.items()}
         write_json(self.folder / GRID, {**self.known, "best": best, "attempts": by_rate})
         tried = ", ".join(f"{rate:g} {said['selection_score']:.3f}" for rate, said in attempts.items())
         return f"best rate {best:g} (dev scores: {tried}); results in {self.folder}"
+
+    def _write_outputs(self, source):
+        """The best attempt's predictions, where --sst_dev_out and its kin say."""
+        outputs = self.options.run.outputs
+        check_inputs_stay(outputs, saved_record(source / RUN))
+        for flag, path in outputs.items():
+            own = source / "predictions" / f"{flag.removesuffix('_out').replace('_', '-')}-output.csv"
+            if own.is_file():  # not so where an earlier version wrote each attempt's straight to the place
+                Path(path).parent.mkdir(parents=True, exist_ok=True)
+                write_text(path, own.read_text(encoding="utf-8"), over=evaluation.PREDICTIONS)
 
     def _take_over(self, source, rate):
         """Copy the best attempt's files into the grid's folder, config.json with the grid's flags last."""

@@ -14,12 +14,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
+import evaluation
 from datasets import fingerprint
 from minbert import hub
-from minbert.files import UNFINISHED, UserError, remove_unfinished, sha256, write_json
+from minbert.files import UNFINISHED, UserError, check_replaceable, remove_unfinished, sha256, write_json
 from minbert.flags import checks as command_line
 from minbert.flags.methods import PLAIN
-from minbert.flags.parser import Options
+from minbert.flags.parser import DEFAULTS, Options
 from minbert.locks import LOCK
 from minbert.training.data import fit_to_checkpoint, read_data
 from minbert.training.saved import GRID, RUN, saved_record
@@ -51,7 +52,7 @@ def begin(options):
         options = command_line.check(command_line.resumed(options.namespace(), saved["flags"]))
         options = options.changed(model=saved["model"]["name"])
     check_device(options.model, "the run to resume used --use_gpu, but" if saved else "--use_gpu:")
-    check_outputs(options.run.outputs)
+    check_outputs(options, folder)
     if options.run.tensorboard:
         tensorboard_writer()
 
@@ -62,6 +63,7 @@ def begin(options):
     data, notes = read_data(options, tokenizer)
     print("\n".join(notes))
     config = describe_run(command_line.to_saved(options), options.model, found, data, notes)
+    check_inputs_stay(options.run.outputs, config)
     if saved:
         check_unchanged(folder, saved, config)
     return Start(options, folder, found, data, config, is_new=saved is None)
@@ -104,14 +106,52 @@ def check_device(model, what):
         raise UserError(f"{what} this machine has no CUDA device that torch can use")
 
 
-def check_outputs(outputs):
-    """Refuse, before training, a prediction file that could not be written after it. outputs: {flag: path}."""
-    for flag, path in outputs.items():
-        folder = Path(path).absolute().parent
-        while not folder.exists():
-            folder = folder.parent
-        if not folder.is_dir() or not os.access(folder, os.W_OK) or Path(path).is_dir():
+def check_outputs(options, folder):
+    """Refuse, before training, a prediction file that could not be written after it, or only over something else, and
+    whatever would be written outside the run's folder on the word of a file: its config.json may be anybody's."""
+    for flag, path in outside(options, folder).items():
+        if flag not in options.given:
+            raise UserError(
+                f"{folder}: its record says --{flag} {path}, which is outside of it; if that may be written to, say "
+                f"so with --{flag} once more"
+            )
+    for flag, path in options.run.outputs.items():
+        parent = Path(path).absolute().parent
+        while not parent.exists():
+            parent = parent.parent
+        if not parent.is_dir() or not os.access(parent, os.W_OK) or Path(path).is_dir():
             raise UserError(f"--{flag} {path}: cannot be written there; choose another file")
+        check_replaceable(path, evaluation.PREDICTIONS)
+
+
+def outside(options, folder):
+    """{flag: path} of what is written outside the run's folder, but for what a default says."""
+    values = options.flat()
+    unused = () if options.pseudo_labels.label_scheme else ("plain_dir",)
+    written = {flag: values[flag] for flag in command_line.WRITTEN if flag not in unused}
+    return {
+        flag: path for flag, path in written.items() if path and path != DEFAULTS[flag] and not is_inside(folder, path)
+    }
+
+
+def check_inputs_stay(outputs, config):
+    """Refuse a prediction file that would take the place of one that the run reads, whatever that looks like."""
+    parts = [part for splits in config["data"].values() for part in splits.values()]
+    read = {os.path.realpath(part[kind]) for part in parts for kind in ("file", "labels_file") if kind in part}
+    for flag, path in outputs.items():
+        if os.path.realpath(path) in read:
+            raise UserError(f"--{flag} {path}: the run reads that file; choose another one to write")
+
+
+def is_inside(folder, path):
+    return Path(path).resolve().is_relative_to(Path(folder).resolve())
+
+
+def refuse_links(folder):
+    """A run from elsewhere may come with a link in place of a folder, and what is written there go anywhere."""
+    for path in Path(folder).iterdir():
+        if path.is_symlink() and path.is_dir() and not is_inside(folder, path):
+            raise UserError(f"{path}: a link to a folder outside of the run, into which it would write; take it away")
 
 
 def tensorboard_writer():
@@ -131,6 +171,7 @@ def open_folder(run):
     folder, config = run.folder, run.folder / RUN
     if run.resume and config.is_file():
         saved = saved_record(config)
+        refuse_links(folder)
         remove_unfinished(folder)
         return folder, saved
     if isinstance(run.resume, str):

@@ -6,6 +6,7 @@ import os
 import re
 import resource
 import shutil
+import subprocess
 import sys
 
 import pytest
@@ -172,7 +173,7 @@ def small_disk(size):
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-@pytest.mark.parametrize("size", [0, 500, 5000, 20_000])
+@pytest.mark.parametrize("size", [0, 500, 5000, 20_000, 100_000])
 def test_a_full_disk(run, tmp_path, size):
     with small_disk(size):
         outcome = run()
@@ -181,6 +182,38 @@ def test_a_full_disk(run, tmp_path, size):
     complete = {path.name: path.stat().st_size for path in (tmp_path / "run").rglob("*") if path.is_file()}
     assert all(0 < length <= size for length in complete.values())
     assert not [name for name in complete if name.startswith(".")]  # no half-written file is left behind
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """mount(size) -> a folder that is a disk of that size; the same once more makes it another size."""
+    (tmp_path / "disk").mkdir()
+
+    def mount(size, *remount):
+        options = ",".join([*remount, f"size={size}"])
+        done = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "none", tmp_path / "disk"], capture_output=True)
+        if done.returncode:
+            pytest.skip("mounting needs root")
+        return tmp_path / "disk"
+
+    if shutil.which("mount") is None:
+        pytest.skip("there is no command mount")
+    yield mount
+    subprocess.run(["umount", tmp_path / "disk"], capture_output=True)
+
+
+@pytest.mark.parametrize(("size", "epochs"), [("180k", 0), ("400k", 1)])
+def test_a_disk_that_fills_up_loses_nothing(run, tmp_path, disk, size, epochs):
+    """In the first state, and in the second, while the first is there."""
+    assert run("--run_dir", tmp_path / "whole").code == 0
+    folder = disk(size) / "run"
+    assert last_line(run("--run_dir", folder)) == f"error: {folder}/state.pt: No space left on device"
+    assert not list(folder.rglob(".*"))
+    disk("20m", "remount")
+    done = tiny.script("--resume", folder)
+    assert done.code == 0, done.err
+    assert (f"resuming after {epochs} epochs" in done.out) == (epochs > 0)
+    tiny.assert_same_results(tmp_path / "whole", folder)
 
 
 # ---------------------------------------------------------------------------------------------------- checkpoints

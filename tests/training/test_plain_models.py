@@ -180,7 +180,8 @@ def test_a_run_that_was_stopped_ends_with_the_same_bits(whole, tmp_path, argv_of
     argv = argv_of(tmp_path / "run", "soft_predicted", "--plain_lr", "1e-3")
     stopped = stopped_at(update, *argv)
     assert where in stopped.out[stopped.out.index("stopped in epoch 1 after") :]
-    done = tiny.script(*argv, "--resume") if again == "the same line" else tiny.script("--resume", tmp_path / "run")
+    alone = stopped.out.split("; continue with ")[1].split()  # it says that --plain_dir is needed once more
+    done = tiny.script(*(alone if again == "the folder alone" else [*argv, "--resume"]))
     assert done.code == 0, done.err
     tiny.assert_same_results(tmp_path / "run", whole / "run")
     for task in ("mnli", "sst2"):
@@ -197,7 +198,7 @@ def test_a_run_killed_at_any_file_ends_with_the_same_bits(whole, tmp_path, argv_
     for number in (2, *last_of_teacher, last_of_teacher[0] + 1, caches[0], caches[-1], caches[-1] + 5):
         home = tmp_path / str(number)
         assert len(killed_before_rename(number, *argv_of(home / "run", "soft_predicted"))) == number - 1
-        assert tiny.script("--resume", home / "run").code == 0
+        assert tiny.script("--resume", home / "run", "--plain_dir", home / "plain_models").code == 0
         tiny.assert_same_results(home / "run", whole / "run")
         for name, content in contents(whole / "plain_models").items():
             if "/predictions/" in name:
