@@ -7,21 +7,21 @@ never by the number in somebody's file. A student's own task is one more entry o
 
 import contextlib
 import csv
-import gzip
 import hashlib
 import importlib
 import io
 import json
 import os
-import zlib
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 
-from minbert.files import UserError, parse_json, short
+from minbert.files import MOST_LINE, UserError, lines_of, misfit, parse_json, short
 
 HERE = Path(__file__).parent
+CELL = (str, int, float, type(None))  # what a value of a JSON line may be
 SUBSET_SEED = 11711  # of --limit alone: which rows it keeps does not depend on the run's own seed
 
 
@@ -195,7 +195,9 @@ def read(task, path, split):
         rows = json_rows(path, header)
     else:
         rows = _delimited_rows(path, task.format)
-        header_line, _, header = next(rows)
+        header_line, _, header = next((row for row in rows if "".join(row[2]).strip()), (0, 0, None))
+        if header is None:
+            raise UserError(f"{path}: the file is empty; expected a header line and rows")
     header = [name.strip() for name in header]
     needed = [*task.text, task.label] if labelled else [*task.text]
     if missing := [name for name in needed if name not in header]:
@@ -228,32 +230,12 @@ def read(task, path, split):
     return Examples(task, split, path, ids, texts, np.array(labels, dtype) if labelled else None, skipped)
 
 
-def _text_of(path):
-    """The file as text, its line ends untouched (a byte order mark is dropped)."""
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    try:
-        text = data.decode("utf-8-sig")
-        bad, what = data.find(b"\0"), "a NUL byte"
-    except UnicodeDecodeError as error:
-        bad, what = error.start, "bytes that are not UTF-8"
-    if bad >= 0:
-        line = data.count(b"\n", 0, bad) + 1
-        raise UserError(f"{path}, line {line}: {what}; expected a text file in UTF-8")
-    if not text.strip():
-        raise UserError(f"{path}: the file is empty; expected a header line and rows")
-    return text
-
-
 def _delimited_rows(path, format):
     """(first line, last line, cells) of each row that is not blank, the header's included; lines count from 1."""
-    csv.field_size_limit(2**31 - 1)  # a cell may be long (default: 131,072 characters); the tokenizer cuts it
+    csv.field_size_limit(MOST_LINE)  # a cell may be long (default: 131,072 characters); the tokenizer cuts it
     quoting = csv.QUOTE_MINIMAL if format == "csv" else csv.QUOTE_NONE
-    reader = csv.reader(io.StringIO(_text_of(path), newline=""), delimiter="\t", quoting=quoting)
+    lines = chain.from_iterable(io.StringIO(line, newline="") for _, line in lines_of(path))  # ends: \n, \r\n or \r
+    reader = csv.reader(lines, delimiter="\t", quoting=quoting)
     line = 1
     try:
         for row in reader:
@@ -268,22 +250,20 @@ def json_rows(path, names, required=False):
     """(line, line, cells) of each line of a file of JSON objects, compressed if its name ends in .gz. The cells are the
     values of `names` as text, "" where there is none; the line breaks of IMDB's HTML become spaces.
 
-    Raises UserError, naming the last line read, for a file that is missing or damaged, a line that is no JSON object,
-    and where all names are `required` for one that lacks some.
+    Raises UserError, which names the line, for a file that is missing or damaged, a line that is no JSON object, a
+    value that is neither text nor a number, and where all names are `required` for a line that lacks some.
     """
-    line = 0
-    try:
-        with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as f:
-            for line, content in enumerate(f, start=1):
-                row = parse_json(content)
-                values = [row[name] if required else row.get(name) for name in names]
-                yield line, line, ["" if value is None else str(value).replace("<br />", " ") for value in values]
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except (OSError, EOFError, zlib.error, ValueError, AttributeError, KeyError, TypeError) as error:
-        # ValueError: not JSON; AttributeError, TypeError: JSON, but no object
-        expected = f'lines like {{"{names[0]}": "a1", "{names[1]}": "..."}}'
-        raise UserError(f"{path}, line {line}: {short(str(error))}; expected {expected}") from None
+    for line, content in lines_of(path):
+        try:
+            row = parse_json(content)
+            problem = misfit(row, {name if required else f"{name}?": CELL for name in names})
+        except ValueError as error:
+            problem = f"not JSON: {error}"
+        if problem:
+            expected = f'lines like {{"{names[0]}": "a1", "{names[1]}": "..."}}'
+            raise UserError(f"{path}, line {line}: {problem}; expected {expected}")
+        cells = [row.get(name) for name in names]
+        yield line, line, ["" if cell is None else str(cell).replace("<br />", " ") for cell in cells]
 
 
 def _label(task, value, where):

@@ -1,16 +1,20 @@
-"""Errors a user can mend, JSON that is checked as it is read, and files that are written whole or not at all. Every
-other file may import this one."""
+"""Errors a user can mend; lines and JSON that are checked as they are read; files that are written whole or not at all.
+Every other file may import this one."""
 
 import contextlib
+import gzip
 import hashlib
 import json
 import os
 import re
 import sys
 import tempfile
+import zlib
 from pathlib import Path
 
 UNFINISHED = ".part"  # how the name of a file ends that is still being written
+MOST_LINE = 16 << 20  # bytes of a line of text
+MOST_TIMES = 100  # a .gz file may unpack to so many times its size (or to one longest line); text does to 3 to 10 times
 MOST_JSON = 64 << 20  # bytes of a JSON file
 MOST_NESTED = 64  # objects and lists within each other
 MOST_DIGITS = 300  # of a number: what is longer is larger than any float
@@ -34,6 +38,55 @@ def short(value, most=80):
     """A value as it stands in a file, cut for a message of one line."""
     value = repr(value)
     return value if len(value) <= most else value[:most] + "..."
+
+
+# ----------------------------------------------------------------------------------------------------------- lines
+
+
+def lines_of(source, name=None):
+    """Yield (number, line) of a text in UTF-8: its lines with their ends, a byte order mark left out.
+
+    source: a path, which is unpacked if it ends in .gz, or an open stream of bytes that messages call `name`. It is
+    closed at the end. Lines are read as they are asked for, and none without bounds: a file of zeros has no line ends,
+    and a small .gz file may be made to fill the memory. Raises UserError, which names the line.
+    """
+    name, number, unpacked = name or source, 0, 0
+
+    def bad(what):
+        return UserError(f"{name}, line {number}: {what}; expected a text in UTF-8")
+
+    try:
+        with source if hasattr(source, "readline") else _opened(source) as stream:
+            most = _most_bytes(source)
+            while line := stream.readline(MOST_LINE + 1):
+                number, unpacked = number + 1, unpacked + len(line)
+                if len(line) > MOST_LINE:
+                    raise bad(f"longer than {MOST_LINE >> 20} MiB")
+                if unpacked > most:
+                    raise bad(f"a .gz file that unpacks to more than {MOST_TIMES} times its size")
+                if b"\0" in line:
+                    raise bad("a NUL byte")
+                try:
+                    text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+                except UnicodeDecodeError:
+                    raise bad("bytes that are not UTF-8") from None
+                yield number, text
+    except FileNotFoundError:
+        raise UserError(f"{name}: no such file") from None
+    except (OSError, EOFError, zlib.error) as error:
+        place = f"{name}, after line {number}" if number else name
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{place}: cannot be read ({reason}); get the file again") from None
+
+
+def _opened(path):
+    return (gzip.open if Path(path).suffix == ".gz" else open)(path, "rb")
+
+
+def _most_bytes(source):
+    """How many bytes may come out of what lines_of reads."""
+    packed = not hasattr(source, "readline") and Path(source).suffix == ".gz"
+    return max(MOST_LINE, MOST_TIMES * os.path.getsize(source)) if packed else float("inf")
 
 
 # ------------------------------------------------------------------------------------------------------------ JSON

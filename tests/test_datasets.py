@@ -17,6 +17,7 @@ from real_data import needs, real
 import datasets
 from datasets import TASKS, Task, data_folder, fingerprint, read, subset
 from minbert.files import UserError
+from minbert.text.rows import read_rows
 
 ROOT = Path(datasets.__file__).parent
 
@@ -156,7 +157,11 @@ def test_json_rows_without_text_or_label_are_skipped_with_their_line(tmp_path):
 BAD_JSON = {
     "not JSON": (REVIEWS + b"{'id': 'a'}\n", "line 4: "),
     "cut in mid-line": (REVIEWS[:-20], "line 3: "),
-    "a list": (b'["a", "text"]\n', "line 1: "),
+    "a list": (b'["a", "text"]\n', "line 1: it is no object"),
+    "nested brackets": (REVIEWS + b"[" * 100_000, "line 4: not JSON: nested too deep"),
+    "a list of texts": (REVIEWS + json_lines({"text": ["x"], "label": 1}), "line 4: text is ['x'], expected str or"),
+    "a label that is no word": (REVIEWS + json_lines({"text": "x", "label": {"a": 1}}), "line 4: label is {'a': 1}"),
+    "a NUL": (REVIEWS + b"\0\n", "line 4: a NUL byte"),
     "not UTF-8": (REVIEWS + b'{"id": "\xff"}\n', "line 4: "),
     "another label": (
         REVIEWS + json_lines({"text": "x", "label": 2}),
@@ -183,7 +188,7 @@ def test_damaged_and_missing_gzip_files(tmp_path):
     whole = gzip.compress(json_lines(*({"text": row.tobytes().decode(), "label": 1} for row in noise)))
     for content in (whole[: len(whole) // 2], REVIEWS, whole[:1000] + b"\0" * 1000 + whole[2000:]):
         path = written(tmp_path, content, "a.jsonl.gz")
-        with pytest.raises(UserError, match=r"a\.jsonl\.gz, line \d+: .*expected lines like .*text") as error:
+        with pytest.raises(UserError, match=r"a\.jsonl\.gz(, after line \d+)?: cannot be read .*get the file") as error:
             read(TASKS["imdb"], path, "train")
         assert "\n" not in str(error.value)
     (cut,) = {int(n) for n in re.findall(r"line (\d+)", _message(tmp_path, whole[: len(whole) // 2]))}
@@ -247,6 +252,22 @@ def test_missing_files_and_folders(tmp_path):
         read(TASKS["sst"], tmp_path, "train")
     with pytest.raises(UserError, match="no such folder"):
         data_folder(tmp_path / "nothing")
+
+
+def test_files_without_an_end():
+    for task in ("sst", "rte"):
+        with pytest.raises(UserError, match="/dev/zero, line 1: longer than"):
+            read(TASKS[task], "/dev/zero", "train")
+    with pytest.raises(UserError, match="/dev/zero, line 1: longer than"):
+        read_rows("/dev/zero")
+
+
+def test_a_row_without_an_end_is_refused(tmp_path):
+    """An open quote that goes on for longer than any line may be."""
+    line = "x" * (1 << 20) + "\n"
+    path = written(tmp_path, SST + '0\ta\t"' + 17 * line)
+    with pytest.raises(UserError, match=r"file\.csv, line 2: field larger than field limit"):
+        read(TASKS["sst"], path, "train")
 
 
 def test_noise_never_ends_in_another_error(tmp_path):

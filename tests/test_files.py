@@ -1,13 +1,76 @@
-"""JSON is read in one place, which refuses what would crash or deceive later."""
+"""Lines and JSON are each read in one place, which refuses what would crash, deceive or fill the memory later."""
 
+import gzip
+import io
 import json
 
 import pytest
 
 from base_bert import BertConfig
-from minbert.files import MOST_JSON, NUMBER, UserError, misfit, parse_json, read_json
+from minbert import files
+from minbert.files import MOST_JSON, NUMBER, UserError, lines_of, misfit, parse_json, read_json
 from minbert.hub import pretraining_scores
 from minbert.training.saved import saved_history, saved_record, saved_scores
+
+# ----------------------------------------------------------------------------------------------------------- lines
+
+
+def written(folder, content, name="a.txt"):
+    (folder / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    return folder / name
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.jsonl.gz"])
+def test_lines_keep_their_ends_and_lose_the_byte_order_mark(tmp_path, name):
+    content = "\ufeffone\r\n\ntwo\u2028three\rfour\n\ufefffive".encode()
+    expected = [(1, "one\r\n"), (2, "\n"), (3, "two\u2028three\rfour\n"), (4, "\ufefffive")]
+    assert list(lines_of(written(tmp_path, content, name))) == expected
+    assert list(lines_of(io.BytesIO(content), "here")) == expected
+    assert list(lines_of(written(tmp_path, b"", name))) == []
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.jsonl.gz"])
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        (b"x" * 101, "longer than 0 MiB"),
+        (b"x" * 100 + b"\n", "longer than 0 MiB"),
+        (b"caf\xe9\n", "bytes that are not UTF-8"),
+        (b"\xed\xa0\xbd\n", "bytes that are not UTF-8"),
+        (b"a\0b\n", "a NUL byte"),
+    ],
+)
+def test_a_line_that_is_no_text_is_named(tmp_path, monkeypatch, name, line, says):
+    monkeypatch.setattr(files, "MOST_LINE", 100)
+    path = written(tmp_path, b"y" * 99 + b"\n\n" + line + b"more\n", name)
+    read = []
+    with pytest.raises(UserError) as error:
+        read.extend(number for number, _ in lines_of(path))  # extend keeps what came before
+    assert str(error.value).startswith(f"{path}, line 3: {says}")
+    assert read == [1, 2]
+    with pytest.raises(UserError, match=r"^here, line 3: "):
+        list(lines_of(io.BytesIO(b"\n\n" + line), "here"))
+
+
+def test_a_file_without_an_end_is_not_waited_for():
+    with pytest.raises(UserError, match=r"^/dev/zero, line 1: longer than 16 MiB"):
+        next(lines_of("/dev/zero"))
+
+
+def test_a_small_file_does_not_unpack_to_gigabytes(tmp_path):
+    path = tmp_path / "bomb.jsonl.gz"
+    with gzip.open(path, "wb") as f:
+        for _ in range(40):
+            f.write(b'{"id": 1, "text": "a"}\n' * 50_000)
+    assert path.stat().st_size < 300_000
+    with pytest.raises(
+        UserError, match=r"bomb\.jsonl\.gz, line \d+: a \.gz file that unpacks to more than 100 times"
+    ) as error:
+        list(lines_of(path))
+    assert int(str(error.value).split("line ")[1].split(":")[0]) < 2_000_000
+
+
+# ------------------------------------------------------------------------------------------------------------ JSON
 
 BAD_JSON = {
     "nothing": (b"", "Expecting value"),
@@ -68,7 +131,7 @@ def test_every_saved_file_is_refused_in_one_line(tmp_path, case):
     for name, reader in zip((*names[:3], "config.json", names[3]), readers, strict=True):
         with pytest.raises(UserError) as error:
             reader()
-        assert str(error.value).startswith(f"{tmp_path / name}: ")
+        assert str(error.value).startswith((f"{tmp_path / name}: ", f"{tmp_path / name}, line 1: "))
         assert "\n" not in str(error.value)
         assert len(str(error.value)) < 300 + len(str(tmp_path))
     assert pretraining_scores(tmp_path / "bert") is None

@@ -29,7 +29,7 @@ from typing import NamedTuple
 from tqdm import tqdm
 
 from minbert.augment.chat import Answer, Failed
-from minbert.files import UserError, short
+from minbert.files import UserError, lines_of, short
 from minbert.text.rows import generator
 
 FOLDER = Path(__file__).parent / "prompts"
@@ -53,10 +53,7 @@ def read_prompts(path, method):
 
     Raises UserError where the first one lacks the text, {text} or for random_mask {masked}, or another one {answer}.
     """
-    try:
-        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError:
-        raise UserError(f"{path}: bytes that are not UTF-8; a prompt is a text file") from None
+    lines = [line.rstrip("\r\n") for _, line in lines_of(path)]
     while lines and lines[0].startswith("#"):
         del lines[0]
     prompts = [part.strip() for part in re.split(r"(?m)^---+[ \t]*$", "\n".join(lines))]

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 import datasets
-from minbert.files import UserError, short
+from minbert.files import UserError, lines_of, short
 
 
 class Rows(NamedTuple):
@@ -30,7 +30,7 @@ def read_rows(path, task=None):
     JSON lines with `id` and `text` (.jsonl, .jsonl.gz), or a table under a header with `id` and the columns `sentence`
     or `sentence1`, `sentence2`, tab separated, with double-quote quoting if its name ends in .csv.
 
-    Of rows with one id, the first counts. Raises UserError or OSError for what cannot be read.
+    Of rows with one id, the first counts. Raises UserError for what cannot be read.
     """
     path = Path(path)
     if task is not None:
@@ -45,14 +45,14 @@ def read_rows(path, task=None):
 def read_augmented(path):
     """The Rows of a file that augmentation.py wrote; a row with an empty text is skipped, and listed in `skipped`.
 
-    Raises UserError for a file without the columns of such a file or without text, OSError where there is no file.
+    Raises UserError for a file that is not there, or has not the columns of such a file or no text.
     """
     return _plain_table(Path(path), "tsv", ("id", "method"))
 
 
 def _plain_table(path, form, others=()):
-    with open(path, encoding="utf-8-sig", errors="replace") as f:
-        header = [name.strip() for name in f.readline().split("\t")]
+    _, first = next(lines_of(path), (0, ""))
+    header = [name.strip() for name in first.split("\t")]
     columns = next((columns for columns in COLUMNS if set(columns) <= set(header)), None)
     if columns is None or not set(others) <= set(header):
         raise UserError(

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 import evaluation
-from minbert.files import UserError
+from minbert.files import UserError, lines_of
 
 BATCH = 64  # lines answered together: a large file runs at full speed, and no more of it is held in memory
 MOST_NAMED = 5  # up to so many classes each is printed with its probability; of more, the first TOP
@@ -26,14 +26,14 @@ def read_lines(path=None):
     """The lines of a UTF-8 file, or of standard input (path None), as they come.
 
     At a terminal one line on standard error says what to type. UserError, now for a file that cannot be opened and
-    later, with the line's number, for bytes that are not UTF-8.
+    later for a line that is no text, with its number.
     """
     if path is None:
         if interactive(path):
             print("type a sentence, or two with a tab between them; Ctrl-D ends", file=sys.stderr)
-        return _decoded(sys.stdin.buffer, "standard input")
+        return _without_ends(sys.stdin.buffer, "standard input")
     try:
-        return _decoded(Path(path).open("rb"), path)
+        return _without_ends(Path(path).open("rb"), path)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); expected a file of sentences or pairs") from None
 
@@ -43,13 +43,8 @@ def interactive(path=None):
     return path is None and sys.stdin.isatty()
 
 
-def _decoded(stream, name):
-    with stream:
-        for number, line in enumerate(stream, start=1):
-            try:
-                yield line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
-            except UnicodeDecodeError:
-                raise UserError(f"{name}, line {number}: bytes that are not UTF-8; save it as UTF-8 text") from None
+def _without_ends(stream, name):
+    return (line.rstrip("\r\n") for _, line in lines_of(stream, name))
 
 
 # -------------------------------------------------------------------------------------------------------- answers

@@ -4,7 +4,7 @@ Somebody may have edited these files, a disk may have damaged them, and a folder
 reads them here is told in one line; nobody else has to expect a wrong type. Imports no torch.
 """
 
-from minbert.files import NUMBER, UserError, misfit, parse_json, read_json
+from minbert.files import NUMBER, UserError, lines_of, misfit, parse_json, read_json
 
 RUN, GRID = "config.json", "grid.json"  # the records of a run, and of a grid of runs
 MODEL = {"name": str, "sha256": str}
@@ -49,10 +49,10 @@ def saved_history(folder):
     """The records of metrics.jsonl, one an epoch."""
     path = folder / "metrics.jsonl"
     try:
-        records = [parse_json(line) for line in path.read_bytes().splitlines()]
+        records = [parse_json(line) for _, line in lines_of(path)]
         problem = misfit(records, [{"epoch": int}])
-    except (OSError, ValueError) as error:
-        problem = getattr(error, "strerror", error)
+    except ValueError as error:
+        problem = error
     if problem:
         raise UserError(f"{path}: not the history of a run ({problem}); delete the run's folder, and it runs again")
     return records

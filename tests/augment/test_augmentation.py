@@ -370,17 +370,17 @@ def test_read_augmented_skips_and_counts_empty_texts(tmp_path):
 
 
 MISTAKES = {
-    "no file": (["--in", "none.tsv"], "none.tsv: No such file"),
+    "no file": (["--in", "none.tsv"], "none.tsv: no such file"),
     "no file of JSON lines": (["--in", "none.jsonl"], "none.jsonl: no such file"),
-    "a folder": (["--in", "."], ": Is a directory"),
+    "a folder": (["--in", "."], "cannot be read (Is a directory)"),
     "no column": (["--in", "columns.tsv"], "expected a header with sentence, or sentence1 and sentence2"),
     "empty": (["--in", "empty.tsv"], "expected a header"),
     "no rows": (["--in", "header.tsv"], "no usable row"),
     "not UTF-8": (["--in", "latin.tsv"], "line 2: bytes that are not UTF-8"),
     "no JSON": (["--in", "bad.jsonl"], "bad.jsonl, line 2: "),
-    "no text in the JSON": (["--in", "textless.jsonl"], "textless.jsonl, line 1: \"'text'\"; expected lines like"),
+    "no text in the JSON": (["--in", "textless.jsonl"], "textless.jsonl, line 1: it has no text; expected lines like"),
     "a list in the JSON": (["--in", "list.jsonl"], "list.jsonl, line 1: "),
-    "no gzip": (["--in", "bad.jsonl.gz"], "bad.jsonl.gz, line 0: "),
+    "no gzip": (["--in", "bad.jsonl.gz"], "bad.jsonl.gz: cannot be read (Not a gzipped file"),
     "no lines": (["--in", "empty.jsonl"], "empty.jsonl, line 0: 'no text in it'"),
     "no such method": (["--method", "magic"], "--method: invalid choice: 'magic'"),
     "no such task": (["--task", "poetry"], "no task named 'poetry': choose one of sst,"),

@@ -304,7 +304,7 @@ MISTAKES = {
     "no model": (["--model", ""], "say which with --base_url and --model"),
     "no address": (["--base_url", "here"], "expected an address such as http://localhost:8000/v1"),
     "no such variable": (["--api_key_env", "NO_SUCH_KEY"], "the environment has no variable of that name"),
-    "no such prompt": (["--prompt_file", "none.txt"], "none.txt: No such file"),
+    "no such prompt": (["--prompt_file", "none.txt"], "none.txt: no such file"),
     "no filter": (["--filter_cmd", "no-such-program -x"], "no such program"),
     "half a filter": (["--filter_cmd", "cat '"], "No closing quotation"),
     "no JSON": (["--extra_body", "{x"], "expected a JSON object"),

@@ -64,6 +64,11 @@ def test_prompt_files_that_cannot_work(tmp_path, method, content, says):
     assert says in str(caught.value)
 
 
+def test_a_prompt_file_without_an_end():
+    with pytest.raises(UserError, match="/dev/zero, line 1: longer than"):
+        read_prompts("/dev/zero", "back_translation")
+
+
 # ------------------------------------------------------------------------------------------------------------ the blank
 
 

@@ -296,7 +296,7 @@ def test_help_needs_no_torch():
     ("flags", "says"),
     [
         (("--text", "nowhere.txt"), "nowhere.txt: cannot be read"),
-        (("--text", "nowhere.tsv"), "nowhere.tsv: No such file"),
+        (("--text", "nowhere.tsv"), "nowhere.tsv: no such file"),
         (("--text", b"\n  \n"), "no text in it"),
         (("--text", b"the film\nTHE FILM\n"), "fewer than two different texts"),
         (("--text", b"a\nb\nc\nd\n"), "too short to hide a token in"),

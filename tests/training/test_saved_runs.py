@@ -209,9 +209,9 @@ class Terminal(io.BytesIO):
     def isatty(self):
         return True
 
-    def __next__(self):
+    def readline(self, most=-1):
         self.seen.append(sys.stdout.getvalue())
-        return super().__next__()
+        return super().readline(most)
 
 
 def test_input_is_a_file_or_what_is_typed(saved, tmp_path, monkeypatch):
@@ -261,3 +261,8 @@ def test_damaged_weights_are_refused(heads_first, tiny_data, tmp_path, flag):
 
 def test_input_that_is_not_there(heads_first, tmp_path):
     assert "none.txt: cannot be read" in tiny.script("--predict", heads_first, "--input", tmp_path / "none.txt").error
+
+
+def test_input_without_a_line_end(heads_first):
+    done = tiny.script("--predict", heads_first, "--input", "/dev/zero")
+    assert "/dev/zero, line 1: longer than 16 MiB" in done.error
