@@ -253,7 +253,7 @@ def _delimited_rows(path, format):
 
     def read_line():
         for _, line in lines_of(path):
-            for part in io.StringIO(line, newline=""):  # one, or several that end in \r
+            for part in io.StringIO(line, newline="") if "\r" in line else (line,):  # it may hold lines that end in \r
                 lines.append(part)
                 yield part
 
