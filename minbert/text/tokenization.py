@@ -157,14 +157,15 @@ class Tokenizer:
             else:
                 built = tokenizers.BertWordPieceTokenizer(str(path), lowercase=True)
                 tokenizer = cls(tokenizers.Tokenizer.from_str(built.to_str()))
+            tokenizer.encode([("x" * 1000,)], 5)  # no word: fails where there is no [UNK] to stand for it
         except Exception as error:  # the Rust side raises bare Exception
             raise UserError(f"{path}: not a tokenizer of BERT ({short(str(error))})") from None
         if None in (tokenizer.cls, tokenizer.sep, tokenizer.pad, tokenizer.mask):
             raise UserError(f"{path}: not a tokenizer of BERT: [CLS], [SEP], [PAD] or [MASK] is missing")
-        if most is not None and tokenizer.vocab_size > most:
+        known = 1 + max(tokenizer.vocabulary.values())
+        if most is not None and known > most:
             raise UserError(
-                f"{folder}: its tokenizer knows {tokenizer.vocab_size} tokens, its model {most}; "
-                "these are not of one checkpoint"
+                f"{folder}: its tokenizer knows {known} tokens, its model {most}; these are not of one checkpoint"
             )
         return tokenizer
 

@@ -1,6 +1,7 @@
 """The tokenizer against transformers, Sequences and SentencePairs against lists."""
 
 import dataclasses
+import json
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -246,6 +247,31 @@ def test_text_costs_no_hundred_times_its_size(tmp_path, cells):
     length, kilobytes = map(int, done.stdout.split())
     assert length == (512 if cells == 1 else 66)
     assert kilobytes < 50 * 4000
+
+
+@pytest.mark.parametrize(
+    ("vocabulary", "says"),
+    [
+        ({}, "not a tokenizer of BERT ('WordPiece error: Missing [UNK] token"),
+        ({"[UNK]": 2**31}, "not a tokenizer of BERT ("),
+        ({"[UNK]": 1, "film": 40_000}, "its tokenizer knows 40001 tokens, its model 30522"),
+        ({"[UNK]": 1, "film": 2**31}, "its tokenizer knows 2147483649 tokens, its model 30522"),
+    ],
+)
+def test_a_vocabulary_that_would_fail_later_is_refused(tmp_path, minilm, vocabulary, says):
+    whole = json.loads((minilm / "tokenizer.json").read_text())
+    whole["model"]["vocab"] = vocabulary
+    written(tmp_path, json.dumps(whole), "tokenizer.json")
+    with pytest.raises(UserError) as error:
+        Tokenizer.from_folder(tmp_path, 30522)
+    assert says in str(error.value)
+
+
+@pytest.mark.parametrize("content", [b"[]", b"null", b"[" * 100_000, b'{"version": NaN}'], ids=lambda text: text[:9])
+def test_json_that_is_no_tokenizer(tmp_path, content):
+    written(tmp_path, content, "tokenizer.json")
+    with pytest.raises(UserError, match="not a tokenizer of BERT"):
+        Tokenizer.from_folder(tmp_path)
 
 
 def test_no_tokenizer_at_all(tmp_path):
