@@ -25,6 +25,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from datasets import told_of_broken
 from minbert.augment.chat import Chat, Pace, api_key
 from minbert.augment.copies import METHODS, augment, augment_by_prompting
 from minbert.augment.prompting import PROMPTS, Filter, read_prompts
@@ -130,6 +131,8 @@ def work(argv):
     code = (prompted if options.method in PROMPTS else changed)(options, rows, [sha256(source), options.task])
     if rows.skipped:
         print(f"{len(rows.skipped):,} rows of {source} left out, the first: {rows.skipped[0]}")
+    if rows.broken:
+        print(f"{source}{told_of_broken(rows.broken)}")
     return code
 
 

@@ -13,7 +13,6 @@ import io
 import json
 import os
 from dataclasses import dataclass, field, replace
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -157,8 +156,8 @@ def data_folder(explicit=None, real="cs224n", sample="sample"):
 @dataclass
 class Examples:
     """One split of one task as read. `labels`: int64 class indices in the order of task.labels, float32 scores, or
-    None for a test split. `skipped`: (line, reason) of each row left out. `labels_path`: where the labels are from, if
-    not from `path`."""
+    None for a test split. `skipped`: (line, reason) of each row left out. `broken`: (first line, last line) of each row
+    kept whose text has line breaks. `labels_path`: where the labels are from, if not from `path`."""
 
     task: Task
     split: str
@@ -168,6 +167,7 @@ class Examples:
     labels: np.ndarray | None
     skipped: list[tuple[int, str]] = field(default_factory=list)
     labels_path: Path | None = None
+    broken: list[tuple[int, int]] = field(default_factory=list)
 
     def __len__(self):
         return len(self.ids)
@@ -182,8 +182,17 @@ class Examples:
         )
 
 
+def told_of_broken(broken):
+    """Rows over several lines, as words to follow a number of rows: so many are fine text or a sign of a lost quote."""
+    if not broken:
+        return ""
+    first, last = broken[0]
+    return f"; {len(broken):,} row{'s' * (len(broken) > 1)} over several lines (the first: {first} to {last})"
+
+
 def read(task, path, split):
-    """Read one file of a task. A row without text or label is skipped and listed with its line number.
+    """Read one file of a task. A row without text or label is skipped and listed with its line number; a row whose text
+    has line breaks is kept, and listed too.
 
     Raises UserError, naming file, line, column and what was expected, for a file that is missing, empty, not UTF-8 or
     holds NUL bytes; a header without the task's columns; an unknown label; a score out of range; no usable row.
@@ -206,7 +215,7 @@ def read(task, path, split):
             f"expected tab-separated columns, among them {', '.join(needed)}"
         )
 
-    ids, texts, labels, skipped = [], [], [], []
+    ids, texts, labels, skipped, broken = [], [], [], [], []
     for number, (line, last_line, row) in enumerate(rows):
         if len(row) > len(header):
             skipped.append((line, f"{len(row)} cells under a header of {len(header)}"))
@@ -219,6 +228,8 @@ def read(task, path, split):
             through = f" (the row runs to line {last_line}: a quote left open?)" if last_line > line else ""
             skipped.append((line, f"no value in column {empty[0]!r}{through}"))
             continue
+        if last_line > line:
+            broken.append((line, last_line))
         ids.append(cells.get(task.id) or str(number))
         texts.append(tuple(cells[name] for name in task.text))
         if labelled:
@@ -227,21 +238,40 @@ def read(task, path, split):
         first = f"; line {skipped[0][0]}: {skipped[0][1]}" if skipped else ""
         raise UserError(f"{path}: no usable row (expected rows with {', '.join(needed)} under the header){first}")
     dtype = np.float32 if task.kind == "regression" else np.int64
-    return Examples(task, split, path, ids, texts, np.array(labels, dtype) if labelled else None, skipped)
+    labels = np.array(labels, dtype) if labelled else None
+    return Examples(task, split, path, ids, texts, labels, skipped, broken=broken)
 
 
 def _delimited_rows(path, format):
-    """(first line, last line, cells) of each row that is not blank, the header's included; lines count from 1."""
+    """(first line, last line, cells) of each row that is not blank, the header's included; lines count from 1.
+
+    Raises UserError also where a quote that was left open has made one row of several.
+    """
     csv.field_size_limit(MOST_LINE)  # a cell may be long (default: 131,072 characters); the tokenizer cuts it
     quoting = csv.QUOTE_MINIMAL if format == "csv" else csv.QUOTE_NONE
-    lines = chain.from_iterable(io.StringIO(line, newline="") for _, line in lines_of(path))  # ends: \n, \r\n or \r
-    reader = csv.reader(lines, delimiter="\t", quoting=quoting)
-    line = 1
+    lines = []  # those of the row that is being read
+
+    def read_line():
+        for _, line in lines_of(path):
+            for part in io.StringIO(line, newline="") if "\r" in line else (line,):  # it may hold lines that end in \r
+                lines.append(part)
+                yield part
+
+    reader = csv.reader(read_line(), delimiter="\t", quoting=quoting)
+    line, tabs = 1, 0  # tabs of a whole row, known from the header
     try:
         for row in reader:
+            tabs = tabs or len(row) - 1
+            rows = [line + i for i, text in enumerate(lines) if tabs and text.count("\t") == tabs]
+            if len(rows) > 1 and rows[0] == line:
+                raise UserError(
+                    f'{path}, lines {line} to {reader.line_num}: a quote (") that is left open makes one row of these '
+                    f"lines, but line {rows[1]} is a row too; close it, or write it twice if it is part of the text"
+                )
             if row:
                 yield line, reader.line_num, row
             line = reader.line_num + 1
+            lines.clear()
     except csv.Error as error:
         raise UserError(f"{path}, line {line}: {error}; expected tab-separated text") from None
 

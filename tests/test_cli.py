@@ -271,6 +271,17 @@ def test_a_row_without_a_label_is_skipped_and_counted(run, data, tmp_path):
     assert "2 rows skipped (line 22: no value in column 'sentiment')" in line
 
 
+def test_rows_over_several_lines_are_counted_and_an_open_quote_ends_it(run, data):
+    with open(data / "ids-sst-train.csv", "a") as f:
+        f.write('20\tsstx\t"two\nlines"\t3\n')
+    done = run(data=data)
+    line = next(line for line in done.out.splitlines() if line.startswith("sst train"))
+    assert line.endswith("; 1 row over several lines (the first: 22 to 23)")
+    with open(data / "ids-sst-train.csv", "a") as f:
+        f.write('21\tssty\t"open\t3\n22\tsstz\tlost\t3\n')
+    assert "ids-sst-train.csv, lines 24 to 25: a quote" in run("--run_dir", data / "run", data=data).error
+
+
 def test_a_cell_of_a_megabyte_is_cut_and_counted(run, data):
     path = data / "quora-train.csv"
     path.write_text(path.read_text() + f"37\tlong\t{'good film ' * 100_000}\tbad\t1.0\n")

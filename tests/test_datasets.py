@@ -1,7 +1,6 @@
 """Readers against csv.DictReader and files by hand."""
 
 import contextlib
-import csv
 import dataclasses
 import gzip
 import json
@@ -12,10 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from real_data import needs, real
 
 import datasets
-from datasets import TASKS, Task, data_folder, fingerprint, read, subset
+from datasets import TASKS, Task, data_folder, fingerprint, read, subset, told_of_broken
 from minbert.files import UserError
 from minbert.text.rows import read_rows
 
@@ -68,10 +66,55 @@ def test_glue_file_keeps_stray_quotes_and_skips_short_and_long_rows(tmp_path):
     assert [line for line, _ in examples.skipped] == [4, 5]
 
 
-def test_a_quote_left_open_is_named(tmp_path):
-    content = SST + '0\ta\tfine\t1\n1\tb\t"left open\t2\n2\tc\tlost\t3\n'
+OPEN = {  # what follows the first row, and the lines named: from, to, and the first row swallowed
+    "to the end": ('1\tb\t"left open\t2\n2\tc\tlost\t3\n', (3, 4, 4)),
+    "to the next quote": ('1\tb\t"left open\t2\n2\tc\tlost\t3\n3\td\tsays "hi"\t4\n4\te\tfine\t0\n', (3, 5, 4)),
+    "to a whole cell": ('1\tb\t"left open\t2\n2\tc\t"quoted"\t3\n', (3, 4, 4)),
+    "after a blank line": ('1\tb\t"left open\t2\r\n\r\n2\tc\tlost\t3\r\n', (3, 5, 5)),
+    "after text": ('1\tb\t"left\nopen"\t2\n2\tc\t"left open\t3\n3\td\tlost\t4\n', (5, 6, 6)),
+}
+
+
+@pytest.mark.parametrize("case", OPEN)
+def test_a_quote_left_open_swallows_no_row(tmp_path, case):
+    rows, (first, last, swallowed) = OPEN[case]
+    for task, head, split in (
+        (TASKS["sst"], SST + "0\ta\tfine\t1\n", "train"),
+        (TASKS["sst"], SST + "0\ta\tf\t\n", "test"),
+    ):
+        path = written(tmp_path, head + rows)
+        with pytest.raises(UserError) as error:
+            read(task, path, split)
+        assert str(error.value).startswith(f"{path}, lines {first} to {last}: a quote")
+        assert f"line {swallowed} is a row too" in str(error.value)
+        assert "\n" not in str(error.value)
+
+
+def test_ten_rows_do_not_become_four(tmp_path):
+    rows = [f"{i}\tid{i}\tsentence {i}\t{i % 5}\n" for i in range(10)]
+    rows[2], rows[8] = '2\tid2\t"An open quote\t2\n', '8\tid8\tsays "no"\t3\n'
+    with pytest.raises(UserError, match="lines 4 to 10: a quote"):
+        read(TASKS["sst"], written(tmp_path, SST + "".join(rows)), "train")
+
+
+def test_line_breaks_in_a_text_are_told_of(tmp_path):
+    """In any column, with tabs in the text too, or a column that is all there is."""
+    content = '\tid\tsentence1\tsentence2\tis_duplicate\n0\ta\t"one\n\ntwo"\tB\t1\n1\tb\tA\t"one\r\ntwo\tthree"\t0\n'
+    examples = read(TASKS["quora"], written(tmp_path, content), "train")
+    assert (examples.ids, examples.skipped, examples.broken) == (["a", "b"], [], [(2, 4), (5, 6)])
+    assert told_of_broken(examples.broken) == "; 2 rows over several lines (the first: 2 to 4)"
+    assert told_of_broken([]) == ""
+    last = written(tmp_path, '\tid\tsentence\n0\ta\t"one\ntwo"\n1\tb\tthree\n')
+    assert read(TASKS["sst"], last, "test").broken == [(2, 3)]
+    first = written(tmp_path, 'sentence\tsentiment\n"one\ntwo"\t3\nthree\t4\n')
+    assert read(TASKS["sst"], first, "dev").broken == [(2, 3)]
+    alone = read_rows(written(tmp_path, 'sentence\n"one\ntwo"\nthree\n', "alone.csv"))
+    assert (alone.texts, alone.broken) == ({"0": ("one two",), "1": ("three",)}, [(2, 3)])
+
+
+def test_a_row_cut_in_two_is_named(tmp_path):
+    content = SST + '0\ta\tfine\t1\n1\tb\t"left open\n2\tc\n'
     examples = read(TASKS["sst"], written(tmp_path, content), "train")
-    assert examples.ids == ["a"]
     reason = "no value in column 'sentiment' (the row runs to line 4: a quote left open?)"
     assert examples.skipped == [(3, reason)]
 
@@ -312,92 +355,6 @@ def test_the_environment_may_name_the_folder_of_real_data(tmp_path, monkeypatch)
     assert data_folder(tmp_path)[0] == tmp_path
     monkeypatch.setenv("MINBERT_DATA", "")
     assert data_folder()[0] == tmp_path / "project" / "data" / "cs224n"
-
-
-# --- real files
-
-
-# Of sets that are the same wherever they come from: rows that can be used, and rows skipped.
-ROWS = {
-    "sst": {"train": (8544, 0), "dev": (1101, 0), "test": (2210, 0)},
-    "cfimdb": {"train": (1707, 0), "dev": (245, 0), "test": (488, 0)},
-    "sts": {"train": (6040, 0), "dev": (863, 0), "test": (1725, 0)},
-    "rte": {"train": (2490, 0), "dev": (277, 0), "test": (3000, 0)},
-    "sst2": {"train": (67349, 0), "dev": (872, 0)},
-}
-SPLITS = {
-    **{name: [*splits] for name, splits in ROWS.items()},
-    "quora": ["train", "dev", "test"],
-    "qqp": ["train", "dev"],
-    "mnli": ["train", "dev", "dev_mismatched"],
-}
-
-
-def place_of(name, split):
-    """The folder and the file of a task's split, as `needs` and `real` take them."""
-    task = TASKS[name]
-    return {"csv": "cs224n", "tsv": "glue", "jsonl": "imdb"}[task.format], task.files[split]
-
-
-def real_files(splits):
-    return [
-        pytest.param(name, split, marks=needs(*place_of(name, split)), id=f"{name}-{split}")
-        for name in splits
-        for split in splits[name]
-    ]
-
-
-@pytest.mark.parametrize(("name", "split"), real_files(SPLITS))
-def test_real_files_equal_dictreader(name, split):
-    task, path = TASKS[name], real(*place_of(name, split))
-    examples = read(task, path, split)
-    quoting = csv.QUOTE_MINIMAL if task.format == "csv" else csv.QUOTE_NONE
-    with open(path, encoding="utf-8", newline="") as f:
-        rows = list(csv.DictReader(f, delimiter="\t", quoting=quoting))
-    texts = [[(row[column] or "").strip() for column in task.text] for row in rows]
-    labels = ["no label is looked at" if split == "test" else (row[task.label] or "").strip(" -") for row in rows]
-    kept = [
-        row for row, text, label in zip(rows, texts, labels, strict=True) if all(text) and label and None not in row
-    ]
-    assert (len(examples), len(examples.skipped)) == ROWS.get(name, {}).get(split, (len(kept), len(rows) - len(kept)))
-    assert examples.texts == [tuple(row[column].strip() for column in task.text) for row in kept]
-    if "id" in kept[0] or "index" in kept[0]:
-        assert examples.ids == [row.get("id") or row.get("index") for row in kept]
-    if split == "test":
-        assert examples.labels is None
-    elif name == "sts":
-        np.testing.assert_allclose(examples.labels, [float(row["similarity"]) for row in kept], rtol=1e-7)
-    elif task.labels[0] in ("entailment",):
-        assert [task.labels[i] for i in examples.labels] == [row[task.label] for row in kept]
-    else:
-        assert examples.labels.tolist() == [int(float(row[task.label])) for row in kept]
-
-
-@pytest.mark.parametrize(("name", "split"), real_files({"imdb": ["train", "dev"]}))
-def test_real_reviews(name, split):
-    path = real(*place_of(name, split))
-    examples = read(TASKS[name], path, split)
-    with gzip.open(path, "rt", encoding="utf-8") as f:
-        rows = [json.loads(line) for line in f]
-    assert examples.ids == [row["id"] for row in rows]
-    assert examples.labels.tolist() == [int(row["label"]) for row in rows]
-    assert examples.texts == [(row["text"].replace("<br />", " ").strip(),) for row in rows]
-    assert set(examples.labels.tolist()) == {0, 1}
-    assert not examples.skipped
-
-
-@needs(*place_of("quora", "train"))
-@needs(*place_of("qqp", "train"))
-def test_quora_and_qqp_call_the_same_label_duplicate():
-    quora, qqp = (read(TASKS[name], real(*place_of(name, "train")), "train") for name in ("quora", "qqp"))
-    for examples in (quora, qqp):
-        assert 0.3 < examples.labels.mean() < 0.45  # duplicates are fewer
-    labels = dict(zip(qqp.texts, qqp.labels.tolist(), strict=True))
-    both = [
-        (labels[text], label) for text, label in zip(quora.texts, quora.labels.tolist(), strict=True) if text in labels
-    ]
-    assert len(both) > 1000
-    assert np.mean([a == b for a, b in both]) > 0.99
 
 
 # --- subsets and fingerprints

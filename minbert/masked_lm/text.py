@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets import SUBSET_SEED, TASKS, Examples, data_folder, read, subset
+from datasets import SUBSET_SEED, TASKS, Examples, data_folder, read, subset, told_of_broken
 from minbert.files import UserError
 from minbert.text.rows import read_rows
 from minbert.training.data import Split
@@ -24,6 +24,7 @@ def read_text(files, tasks, data):
         found, notes = {name: _read_task(name, folder, data.limit.get(name)) for name in tasks}, [why]
     for name, examples in found.items():
         skipped = f"; {len(examples.skipped)} skipped" if examples.skipped else ""
+        skipped += told_of_broken(examples.broken)
         notes.append(f"{name}: {len(examples):,} rows of {examples.path}{skipped}")
     return {name: {"train": Split(examples, None)} for name, examples in found.items()}, notes
 
@@ -38,12 +39,13 @@ def _read_task(name, folder, limit):
 
 def _read_file(path):
     if path.name.endswith((".csv", ".tsv", ".jsonl", ".jsonl.gz")):
-        texts, skipped = read_rows(path)
+        texts, skipped, broken = read_rows(path)
     else:
-        texts, skipped = {str(i): (line,) for i, line in enumerate(read_lines(path), start=1) if line.strip()}, []
+        texts = {str(i): (line,) for i, line in enumerate(read_lines(path), start=1) if line.strip()}
+        skipped, broken = [], []
     if not texts:
         raise UserError(f"{path}: no text in it; expected one text a line")
-    return Examples(None, "train", path, [*texts], [*texts.values()], None, skipped)
+    return Examples(None, "train", path, [*texts], [*texts.values()], None, skipped, broken=broken)
 
 
 def encode(data, tokenizer, max_length):

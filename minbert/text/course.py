@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from datasets import TASKS, data_folder, read
+from datasets import TASKS, data_folder, read, told_of_broken
 from minbert import hub
 from minbert.text.tokenization import Sequences, Tokenizer, places_kept
 
@@ -41,7 +41,7 @@ def load_multitask_test_data():
 def _rows(task, path, split):
     examples = read(TASKS[task], path, split)
     skipped = f" ({len(examples.skipped)} rows without text or label skipped)" if examples.skipped else ""
-    print(f"Loaded {len(examples)} {split} examples from {path}{skipped}")
+    print(f"Loaded {len(examples)} {split} examples from {path}{skipped}{told_of_broken(examples.broken)}")
     labels = [()] * len(examples) if examples.labels is None else [(label,) for label in examples.labels.tolist()]
     return [(*text, *label, id) for text, label, id in zip(examples.texts, labels, examples.ids, strict=True)]
 

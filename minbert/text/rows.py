@@ -16,10 +16,11 @@ from minbert.files import UserError, lines_of, short
 
 class Rows(NamedTuple):
     """Texts by id: {id: (sentence,)} or {id: (sentence1, sentence2)}, in the file's order, each text one line without
-    tabs. `skipped`: the reason for each row left out."""
+    tabs. `skipped`: the reason for each row left out. `broken`: (first line, last line) of rows over several lines."""
 
     texts: dict[str, tuple[str, ...]]
     skipped: list[str]
+    broken: list[tuple[int, int]] = ()
 
 
 COLUMNS = (datasets.PAIR, ("sentence",), ("question1", "question2"))  # of the texts, where no task names them
@@ -65,7 +66,7 @@ def _plain_table(path, form, others=()):
 
 def _table(task, path):
     examples = datasets.read(task, path, "test")  # a test split's labels are not looked at
-    return _first_of_each_id(zip(examples.ids, examples.texts, strict=True), examples.skipped)
+    return _first_of_each_id(zip(examples.ids, examples.texts, strict=True), examples.skipped, examples.broken)
 
 
 def _json_lines(path):
@@ -80,7 +81,7 @@ def _json_lines(path):
     return _first_of_each_id(found, skipped)
 
 
-def _first_of_each_id(pairs, skipped):
+def _first_of_each_id(pairs, skipped, broken=()):
     rows, reasons = {}, [f"line {line}: {reason}" for line, reason in skipped]
     for id, texts in pairs:
         id, *texts = (" ".join(cell.split()) for cell in (id, *texts))
@@ -88,7 +89,7 @@ def _first_of_each_id(pairs, skipped):
             reasons.append(f"the id {short(id)} once more")
         else:
             rows[id] = tuple(texts)
-    return Rows(rows, reasons)
+    return Rows(rows, reasons, broken)
 
 
 def generator(seed, id):

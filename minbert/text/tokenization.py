@@ -92,6 +92,25 @@ class SentencePairs:
         return SentencePairs(self.first.take(rows), self.second.take(rows))
 
 
+# The Rust side takes 100 to 200 bytes a character until its tokens are ours: so it gets texts in portions, and of a
+# very long one no more than is needed.
+PORTION = 1_000_000  # characters
+LONG = 100  # characters for each token that is kept
+MOST_PIECES = 100  # tokens of a word: of a longer one WordPiece makes a single [UNK]
+
+
+def _portions(texts):
+    """The texts cut into lists of about PORTION characters; an empty list, if there are no texts."""
+    portion, size = [], 0
+    for text in texts:
+        if size > PORTION:
+            yield portion
+            portion, size = [], 0
+        portion.append(text)
+        size += sum(map(len, text))
+    yield portion
+
+
 def _offsets(lengths):
     return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
 
@@ -183,6 +202,24 @@ class Tokenizer:
         if not fused and len(texts[0]) == 2:
             sides = ([(text,) for text in side] for side in zip(*texts, strict=True))
             return SentencePairs(*(self.encode(side, max_length) for side in sides))
+        texts = [tuple(self._beginning(part, max_length) for part in text) for text in texts]
+        return Sequences.concatenate([self._encode(portion, max_length) for portion in _portions(texts)])
+
+    def _beginning(self, text, max_length):
+        """A text, or of a very long one a part that begins with all the tokens that are kept of it.
+
+        The last word of that part may be half a word, so all its tokens may be wrong: MOST_PIECES of them at most. (How
+        many tokens were left out is not known then; of a pair of such texts, the second gets an odd token over.)
+        """
+        size = LONG * max_length
+        while size < len(text):
+            tokens = self._rust.encode(text[:size], add_special_tokens=False)
+            if len(tokens) >= max_length + MOST_PIECES:
+                return text[:size]
+            size *= 4
+        return text
+
+    def _encode(self, texts, max_length):
         with naming(self.path):
             encoded = self._rust.encode_batch_fast([text if len(text) == 2 else text[0] for text in texts])
         ids, types = [e.ids for e in encoded], [e.type_ids for e in encoded]

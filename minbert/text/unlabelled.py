@@ -31,14 +31,15 @@ def split_labels(examples, per_class, seed):
     if len(kept) == len(examples):
         raise UserError(f"--labels_per_class {per_class}: {examples.task.name} has no more than that, nothing is left")
     rest = np.setdiff1d(np.arange(len(examples)), kept)
-    return examples.take(np.sort(kept)), replace(examples.take(rest), labels=None, skipped=[])
+    return examples.take(np.sort(kept)), replace(examples.take(rest), labels=None, skipped=[], broken=[])
 
 
 def read_unlabelled(task, path):
     """(the texts of --unlabeled as `Examples` without labels, the reason for each row left out)"""
     rows = read_rows(path)
     _check_form(task, rows, path)
-    return Examples(task, "unlabelled", path, [*rows.texts], [*rows.texts.values()], None), rows.skipped
+    texts = [*rows.texts.values()]
+    return Examples(task, "unlabelled", path, [*rows.texts], texts, None, broken=rows.broken), rows.skipped
 
 
 def read_copies(task, path, originals, repeated=(), flag="uda", called="unlabelled"):
@@ -65,7 +66,7 @@ def read_copies(task, path, originals, repeated=(), flag="uda", called="unlabell
             f"{where}: the copies share no more words with the texts of their ids than with other texts, {of_others}"
         )
     labels_path = None if originals.labels is None else originals.path
-    copies = replace(kept, split="augmented", path=path, texts=texts, skipped=[], labels_path=labels_path)
+    copies = replace(kept, split="augmented", path=path, texts=texts, skipped=[], broken=[], labels_path=labels_path)
     same = sum(a == b for a, b in zip(kept.texts, copies.texts, strict=True))
     said = f"{len(found):,} of {len(originals):,} {called} texts have a copy in {path}, {same:,} of them unchanged"
     if rows.skipped:

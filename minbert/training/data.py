@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from base_bert import BertConfig
-from datasets import Examples, data_folder, read, subset
+from datasets import Examples, data_folder, read, subset, told_of_broken
 from minbert.files import UserError
 from minbert.text.tokenization import SentencePairs, Sequences, Tokenizer
 from minbert.text.unlabelled import read_copies, read_unlabelled, split_labels
@@ -95,6 +95,7 @@ def _describe(name, split, part):
     text = f"{name} {split}: {len(part.examples):,} examples, {part.sequences.lengths.mean():.0f} tokens on average"
     if skipped:
         text += f"; {len(skipped)} row{'s' * (len(skipped) > 1)} skipped (line {skipped[0][0]}: {skipped[0][1]})"
+    text += told_of_broken(part.examples.broken)
     if cut:
         text += f"; {cut} cut to --max_length"
     return text

@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import subprocess
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -10,8 +12,10 @@ import pytest
 import tokenizers
 from real_data import needs, real
 
+import datasets
 from datasets import TASKS, read
 from minbert.files import UserError
+from minbert.text import tokenization
 from minbert.text.tokenization import SentencePairs, Sequences, Tokenizer
 
 STS = "\tid\tsentence1\tsentence2\tsimilarity\n"
@@ -264,6 +268,96 @@ def test_ids_beyond_the_model(tmp_path):
             Tokenizer.from_folder(tmp_path, most=13)
     with pytest.raises(UserError, match="has the id 4294967295"):
         Tokenizer.from_folder(tmp_path)  # no int32
+
+
+LONG_TEXTS = [
+    "good film " * 3000,
+    " " * 20_000 + "so late" * 900,
+    "你好世界" * 5000,
+    "!?," * 5000,
+    "x" * 30_000 + " at last words " + "naïve café " * 2000,
+    "abc" * 33 + "-" + "pre-trained " * 1500,
+    "un" + "believ" * 20 + "able, " + "ab1" * 20_000,
+]
+
+
+@pytest.mark.parametrize("max_length", [5, 65, 513])  # of two long texts it is left open who gets an odd token
+def test_of_a_very_long_text_no_more_is_encoded_than_is_kept(tokenizer, monkeypatch, max_length):
+    single, pairs = [(text,) for text in LONG_TEXTS], [(text, "short") for text in LONG_TEXTS]
+    both = [*zip(LONG_TEXTS, [text[:5000] for text in LONG_TEXTS[::-1]], strict=True)]
+    monkeypatch.setattr(tokenization, "LONG", 10**9)
+    whole = [tokenizer.encode(texts, max_length) for texts in (single, pairs, both)]
+    monkeypatch.setattr(tokenization, "LONG", 2)
+    for texts, expected in zip((single, pairs, both), whole, strict=True):
+        found = tokenizer.encode(texts, max_length)
+        assert rows_of(found) == rows_of(expected)
+        assert found.truncated == expected.truncated
+
+
+@pytest.mark.parametrize("portion", [0, 25, 10**9])
+def test_portions_make_no_difference(tmp_path, monkeypatch, portion):
+    tokenizer = small(tmp_path)
+    texts = [("a b " * n, "c" * (n % 2)) for n in range(20)]
+    expected = [rows_of(tokenizer.encode([text], 20)) for text in texts]
+    monkeypatch.setattr(tokenization, "PORTION", portion)
+    together = tokenizer.encode(texts, 20)
+    assert rows_of(together) == [row for (row,) in expected]
+    assert together.truncated == sum(tokenizer.encode([text], 20).truncated for text in texts) > 0
+
+
+MEMORY = """
+import sys
+from pathlib import Path
+from datasets import TASKS, read
+from minbert.text.tokenization import Tokenizer
+
+def peak():
+    return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
+
+tokenizer, before = Tokenizer.from_folder(sys.argv[1]), peak()
+lengths = tokenizer.encode(read(TASKS["sst"], sys.argv[2], "train").texts, 512).lengths
+print(lengths[0], peak() - before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of memory is told by Linux")
+@pytest.mark.parametrize("cells", [1, 40_000])
+def test_text_costs_no_hundred_times_its_size(tmp_path, cells):
+    """In one cell or in many: it was 230 and 100 times."""
+    small(tmp_path)
+    text = "a, b! " * (4_000_000 // cells // 6)
+    path = written(tmp_path, STS + "".join(f"0\tid{i}\t{text}\tb\t1\n" for i in range(cells)))
+    path.write_text(path.read_text().replace(STS, "\tid\tsentence\tother\tsentiment\n"))
+    command = [sys.executable, "-c", MEMORY, tmp_path, path]
+    done = subprocess.run(command, cwd=Path(datasets.__file__).parent, capture_output=True, text=True, check=True)
+    length, kilobytes = map(int, done.stdout.split())
+    assert length == (512 if cells == 1 else 66)
+    assert kilobytes < 50 * 4000
+
+
+@pytest.mark.parametrize(
+    ("vocabulary", "says"),
+    [
+        ({}, "not a tokenizer of BERT"),
+        ({"[UNK]": 2**31}, "has the id 2147483648, its model knows 30522 tokens"),
+        ({"[UNK]": 1, "film": 40_000}, "has the id 40000, its model knows 30522 tokens"),
+        ({"[UNK]": 1, "film": 2**31}, "has the id 2147483648, its model knows 30522 tokens"),
+    ],
+)
+def test_a_vocabulary_that_would_fail_later_is_refused(tmp_path, minilm, vocabulary, says):
+    whole = json.loads((minilm / "tokenizer.json").read_text())
+    whole["model"]["vocab"] = vocabulary
+    written(tmp_path, json.dumps(whole), "tokenizer.json")
+    with pytest.raises(UserError) as error:
+        Tokenizer.from_folder(tmp_path, 30522)
+    assert says in str(error.value)
+
+
+@pytest.mark.parametrize("content", [b"[]", b"null", b"[" * 100_000, b'{"version": NaN}'], ids=lambda text: text[:9])
+def test_json_that_is_no_tokenizer(tmp_path, content):
+    written(tmp_path, content, "tokenizer.json")
+    with pytest.raises(UserError, match="not a tokenizer of BERT"):
+        Tokenizer.from_folder(tmp_path)
 
 
 def test_no_tokenizer_at_all(tmp_path):

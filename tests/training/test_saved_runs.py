@@ -209,9 +209,9 @@ class Terminal(io.BytesIO):
     def isatty(self):
         return True
 
-    def __next__(self):
+    def readline(self, most=-1):
         self.seen.append(sys.stdout.getvalue())
-        return super().__next__()
+        return super().readline(most)
 
 
 def test_input_is_a_file_or_what_is_typed(saved, tmp_path, monkeypatch):
