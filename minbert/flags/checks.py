@@ -5,6 +5,8 @@ frozen groups of `Options`, and nobody else changes a flag. Imports no torch: a 
 """
 
 import argparse
+import hashlib
+import json
 import secrets
 import time
 from dataclasses import fields
@@ -228,6 +230,14 @@ def _check_outputs(options):
 def to_saved(options):
     """The flags that decide what a run computes, for its config.json."""
     return {name: value for name, value in sorted(options.flat().items()) if name not in NOT_SAVED}
+
+
+def digest(saved):
+    """16 hex digits of the flags of a config.json, but for those that decide nothing or that its record of model and
+    data holds by content. One at its default is left out: a flag that is new some day changes no digest."""
+    where = (*MAY_CHANGE, *WRITTEN, "model", "init", "data_dir", "glue_dir", "imdb_dir", "text", *INPUTS)
+    deciding = {name: value for name, value in saved.items() if name not in where and value != DEFAULTS.get(name)}
+    return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def resumed(options, saved):

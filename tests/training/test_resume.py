@@ -1,5 +1,6 @@
 """A run that is killed and resumed ends with the same bits as one that is not, wherever the kill falls."""
 
+import json
 import os
 import random
 import shutil
@@ -236,6 +237,40 @@ def test_a_truncated_state(stopped, share):
     before = contents(stopped)
     assert "state.pt: not a state of this run" in tiny.script("--resume", stopped).error
     assert contents(stopped) == before
+
+
+def test_a_flipped_bit_in_the_state(stopped, finished):
+    """Wherever it falls: in numbers, which torch reads as others, or in what does not matter."""
+    path, random_places, refused = stopped / "state.pt", random.Random(5), 0
+    state = path.read_bytes()
+    places = [len(state) // 2, *(random_places.randrange(len(state)) for _ in range(12))]
+    for place in places:
+        path.write_bytes(state[:place] + bytes([state[place] ^ 1 << place % 8]) + state[place + 1 :])
+        folder = shutil.copytree(stopped, stopped.parent / str(place))
+        done = tiny.script("--resume", folder)
+        if done.code == 0:
+            tiny.assert_same_results(finished, folder)
+        else:
+            assert "state.pt: not a state of this run" in done.error
+            refused += 1
+    assert refused > 6
+
+
+@pytest.mark.parametrize(("flag", "value"), [("lr", 2e-3), ("clip", 1.0), ("seed", 5), ("limit", {"sst": 20})])
+def test_a_flag_edited_in_the_config(stopped, finished, flag, value):
+    config = tiny.read_json(stopped / "config.json")
+    edited = {**config, "flags": {**config["flags"], flag: value}}
+    (stopped / "config.json").write_text(json.dumps(edited))
+    before = contents(stopped)
+    line = tiny.script("--resume", stopped).error
+    assert "state.pt: not a state of this run with the flags that its config.json has now; put those back" in line
+    assert contents(stopped) == before
+    state = torch.load(stopped / "state.pt", weights_only=True)
+    del state["identity"]  # as states of earlier versions
+    torch.save(state, stopped / "state.pt")
+    (stopped / "config.json").write_text(json.dumps(config))
+    assert tiny.script("--resume", stopped).code == 0
+    tiny.assert_same_results(finished, stopped)
 
 
 def test_a_state_of_another_model(stopped, tmp_path, argv_of):
