@@ -26,7 +26,7 @@ from minbert.text.tokenization import copy_tokenizer
 from minbert.training.data import fit_to_checkpoint
 from minbert.training.loop import Loop
 from minbert.training.plan import Plan
-from minbert.training.run_folder import RUN, check_device, check_unchanged, describe_run
+from minbert.training.run_folder import RUN, check_device, check_unchanged, describe_run, take_over_threads
 from minbert.training.trainer import make_optimizer
 
 TEXT = "text"  # what the one "task" is called
@@ -124,6 +124,8 @@ def pretrain(options, files, flags, folder, before):
     """A run in `folder`, from its first line to its last file. files: the text, or None for that of the tasks; flags:
     as config.json records them; before: the config.json of the run to resume, or None."""
     check_device(options.model, "--use_gpu:")
+    if before:
+        take_over_threads(before)
     # 1. the checkpoint and the text
     found = hub.resolve(options.model.model)
     print(f"model: {found.name}, {found.source}")

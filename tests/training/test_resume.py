@@ -10,8 +10,9 @@ import time
 import pytest
 import tiny
 import torch
-from kills import killed_before_rename, stop_at
+from kills import killed_before_rename, stop_at, stopped_at
 
+from minbert.training.loop import Loop
 from minbert.training.scoring import DevExam
 
 FLAGS = ("--option", "finetune", "--lr", "1e-3", "--lr_schedule", "linear", "--warmup", 0.1, "--weight_decay", 0.01)
@@ -138,6 +139,36 @@ def test_other_runs_resume_to_the_same_bits_too(tmp_path, argv_of, monkeypatch, 
         assert tiny.script(*argv_of(tmp_path / "run", *flags)).code == 130
     assert tiny.script("--resume", tmp_path / "run").code == 0
     tiny.assert_same_results(tmp_path / "whole", tmp_path / "run")
+
+
+@pytest.fixture
+def other_threads():
+    """This process has another number of threads than it had, as on another machine; before and after, the same."""
+    before = torch.get_num_threads()
+    yield lambda: torch.set_num_threads(before + 1)
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(("lr", "update"), [("1e-3", 3), ("1e-3,1e-2", 7)], ids=["run", "grid"])
+def test_a_run_goes_on_with_the_threads_it_began_with(tmp_path, argv_of, monkeypatch, other_threads, lr, update):
+    step, threads = Loop.step, torch.get_num_threads()
+    stopped_at(update, *argv_of(tmp_path / "run", "--epochs", 1, "--lr", lr))
+    other_threads()
+    seen = set()
+    monkeypatch.setattr(Loop, "step", lambda loop, what: seen.add(torch.get_num_threads()) or step(loop, what))
+    done = tiny.script("--resume", tmp_path / "run")
+    assert done.code == 0, done.err
+    assert done.out.count(f"threads: {threads}, as it began with, and not {threads + 1}") == 1
+    assert seen == {threads}
+
+
+def test_another_version_of_a_library_is_told(stopped, finished):
+    config = tiny.read_json(stopped / "config.json")
+    (stopped / "config.json").write_text(json.dumps({**config, "versions": {**config["versions"], "torch": "1.0"}}))
+    done = tiny.script("--resume", stopped)
+    assert done.out.count("warning:") == 1
+    assert f"warning: it began with torch 1.0, now it is {torch.__version__}" in done.out
+    tiny.assert_same_results(finished, stopped)
 
 
 # -------------------------------------------------------------------------------------------- what resume refuses
