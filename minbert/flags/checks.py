@@ -15,6 +15,7 @@ from pathlib import Path
 from datasets import GLUE_TASKS, TASKS
 from minbert.choices import CLASS_STEPS
 from minbert.files import UserError
+from minbert.flags import types
 from minbert.flags.groups import COURSE_NAMES, INPUTS, OUTPUTS, Heads
 from minbert.flags.methods import Regularizers, SemiSupervised
 from minbert.flags.parser import DEFAULTS, Options, build_parser, scored_tasks
@@ -70,6 +71,7 @@ def check(options):
         options.lr = LEARNING_RATES[options.option]
     if options.tasks is None:
         options.tasks = list(GLUE_TASKS if options.label_scheme else COURSE_NAMES.values())
+    _check_rates(options)
     _check_pseudo_labels(options)
     options.precision = checked_precision(options.precision, options.use_gpu)
     if options.warmup and options.lr_schedule == "constant":
@@ -99,6 +101,18 @@ def checked_precision(precision, use_gpu):
     if precision == "bf16" and not use_gpu:
         raise UserError("--precision bf16 needs --use_gpu: on most CPUs bf16 is many times slower than fp32")
     return precision or ("bf16" if use_gpu else "fp32")
+
+
+def _check_rates(options):
+    """Refuse rates of a grid whose attempts would have one folder, and a decay that overflows in the update."""
+    rates, told = options.lr if isinstance(options.lr, list) else [options.lr], {}
+    for rate in rates:
+        if (other := told.setdefault(f"{rate:g}", rate)) != rate:
+            raise UserError(f"--lr {other},{rate}: the attempts at both would be called lr-{rate:g}; leave one out")
+    if options.weight_decay * max(rates) > types.FLOAT_MAX:
+        raise UserError(
+            f"--weight_decay {options.weight_decay:g} times --lr {max(rates):g} is more than a float holds; lower one"
+        )
 
 
 def _check_tasks(options):
