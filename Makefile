@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help run test lint bench clean
+.PHONY: help run test quick lint bench clean
 
 PYTHON ?= python3
 EPOCHS ?= 5
@@ -23,6 +23,9 @@ run: .venv/run.stamp  ## train on the sample data and print the scores (EPOCHS=5
 
 test: lint  ## check the style, then run the tests
 	$(PY) -m pytest $(ARGS)
+
+quick: .venv/dev.stamp  ## the tests that take less than a minute together
+	$(PY) -m pytest -m "not slow and not gpu" $(ARGS)
 
 lint: .venv/dev.stamp  ## check the style: ruff check, ruff format
 	.venv/bin/ruff check --quiet .

@@ -79,7 +79,10 @@ def find_checkpoint(name_or_path):
     A named model is never replaced by another one. Raises UserError where it cannot be had, offline within 5 s.
     """
     name = os.fspath(name_or_path)
-    folder = Path(name).expanduser()
+    try:
+        folder = Path(name).expanduser()
+    except RuntimeError:  # ~somebody
+        raise UserError(f"model {name}: nobody of that name has a home here; give the folder's whole path") from None
     if name and folder.is_dir():  # Path("") is the current folder, which nobody asked for
         return Found(folder, name, f"the folder {folder}")
     if folder.is_file():

@@ -10,12 +10,19 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is imported;
 import pytest
 import real_data  # noqa: F401  (reads MINBERT_DATA before it is taken away)
 import tiny
+from slow import SLOW
 from sweeps import home, run, script  # noqa: F401  (fixtures)
 
 os.environ.pop("MINBERT_DATA", None)  # the program under test gets the data that its test gives it, and no other
 
 # A shell's background jobs begin with SIGINT ignored, and so would every process that the tests start and interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.nodeid.removeprefix("tests/").startswith(tuple(SLOW)):
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session")

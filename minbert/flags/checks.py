@@ -5,6 +5,8 @@ frozen groups of `Options`, and nobody else changes a flag. Imports no torch: a 
 """
 
 import argparse
+import hashlib
+import json
 import secrets
 import time
 from dataclasses import fields
@@ -14,6 +16,7 @@ from pathlib import Path
 from datasets import GLUE_TASKS, TASKS
 from minbert.choices import CLASS_STEPS, LR_SCHEDULES
 from minbert.files import UserError, short
+from minbert.flags import types
 from minbert.flags.fields import needs_of, take
 from minbert.flags.groups import COURSE_NAMES, INPUTS, OUTPUTS, Heads
 from minbert.flags.methods import FROM_COPIES, Regularizers, SemiSupervised
@@ -69,6 +72,7 @@ def check(options):
         options.lr = LEARNING_RATES[options.option]
     if options.tasks is None:
         options.tasks = list(GLUE_TASKS if options.label_scheme else COURSE_NAMES.values())
+    _check_rates(options)
     _check_pseudo_labels(options)
     _check_needs(options)
     options.precision = checked_precision(options.precision, options.use_gpu)
@@ -100,6 +104,18 @@ def checked_precision(precision, use_gpu):
     if precision == "bf16" and not use_gpu:
         raise UserError("--precision bf16 needs --use_gpu: on most CPUs bf16 is many times slower than fp32")
     return precision or ("bf16" if use_gpu else "fp32")
+
+
+def _check_rates(options):
+    """Refuse rates of a grid whose attempts would have one folder, and a decay that overflows in the update."""
+    rates, told = options.lr if isinstance(options.lr, list) else [options.lr], {}
+    for rate in rates:
+        if (other := told.setdefault(f"{rate:g}", rate)) != rate:
+            raise UserError(f"--lr {other},{rate}: the attempts at both would be called lr-{rate:g}; leave one out")
+    if options.weight_decay * max(rates) > types.FLOAT_MAX:
+        raise UserError(
+            f"--weight_decay {options.weight_decay:g} times --lr {max(rates):g} is more than a float holds; lower one"
+        )
 
 
 def _check_tasks(options):
@@ -238,6 +254,14 @@ def _check_outputs(options):
 def to_saved(options):
     """The flags that decide what a run computes, for its config.json."""
     return {name: value for name, value in sorted(options.flat().items()) if name not in NOT_SAVED}
+
+
+def digest(saved):
+    """16 hex digits of the flags of a config.json, but for those that decide nothing or that its record of model and
+    data holds by content. One at its default is left out: a flag that is new some day changes no digest."""
+    where = (*MAY_CHANGE, *WRITTEN, "model", "init", "data_dir", "glue_dir", "imdb_dir", "text", *INPUTS)
+    deciding = {name: value for name, value in saved.items() if name not in where and value != DEFAULTS.get(name)}
+    return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def resumed(options, saved):

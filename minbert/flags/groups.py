@@ -106,7 +106,7 @@ class Schedule:
     )
     epochs: int = flag(10, type=types.positive(int), metavar="N", help="epochs")
     epoch_steps: int | None = flag(
-        type=types.positive(int),
+        type=types.steps,
         metavar="N",
         help="an epoch has N batches of each task, sets starting again as needed (simultaneous, sequential, "
         "mtdnn_upsample; default: as many as the longest has)",

@@ -2,6 +2,9 @@
 
 import argparse
 
+FLOAT_MAX = 3.4e38  # the largest number that torch's floats hold
+MOST_STEPS = 10**7  # those of an epoch are a list in memory, some gigabytes of it at this length
+
 
 def fine_tune_mode(text):
     modes = {"last-linear-layer": "pretrain", "full-model": "finetune"}
@@ -26,6 +29,8 @@ def _number(kind, text, least, strictly, most=float("inf"), or_most=False):
     except ValueError:
         value = None
     too_small = value is None or not (value > least if strictly else value >= least)
+    if kind is float and value is not None and FLOAT_MAX < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r}: more than a float holds, which is {FLOAT_MAX:g} at the most")
     if too_small or not (value <= most if or_most else value < most):
         bound = f"{'above' if strictly else 'at least'} {least}"
         bound += "" if most == float("inf") else f" and {'at most' if or_most else 'below'} {most}"
@@ -44,6 +49,10 @@ def not_negative(kind):
 
 def seed(text):
     return _number(int, text, 0, strictly=False, most=2**63)  # torch takes no larger one
+
+
+def steps(text):
+    return _number(int, text, 0, strictly=True, most=MOST_STEPS)
 
 
 def max_length(text):

@@ -17,6 +17,7 @@ from tqdm import tqdm
 from bert import BertForMaskedLM
 from minbert import hub
 from minbert.files import UserError, write_json
+from minbert.flags import checks as command_line
 from minbert.masked_lm.masking import exam_of, masked_batch, perplexity
 from minbert.masked_lm.text import encode, hold_out, read_text
 from minbert.methods.objective import Loss
@@ -25,7 +26,7 @@ from minbert.text.tokenization import copy_tokenizer
 from minbert.training.data import fit_to_checkpoint
 from minbert.training.loop import Loop
 from minbert.training.plan import Plan
-from minbert.training.run_folder import RUN, check_device, check_unchanged, describe_run
+from minbert.training.run_folder import RUN, check_device, check_unchanged, describe_run, take_over_threads
 from minbert.training.trainer import make_optimizer
 
 TEXT = "text"  # what the one "task" is called
@@ -33,9 +34,9 @@ TEXT = "text"  # what the one "task" is called
 
 class MaskedLMTrainer:
     """Trains `model` (BertForMaskedLM) on `sequences`, less what is held out, keeping its files in `folder`. options:
-    flags.parser.Options. It is the exam of its own loop: the perplexity of the held-out text."""
+    flags.parser.Options; identity: as in Loop. It is the exam of its own loop: the perplexity of the held-out text."""
 
-    def __init__(self, model, tokenizer, sequences, options, folder):
+    def __init__(self, model, tokenizer, sequences, options, folder, identity=""):
         self.model, self.tokenizer, self.folder, self.seed = model, tokenizer, folder, options.schedule.seed
         self.device, self.precision = model.decoder_bias.device, options.model.precision
         self.text, held_out = hold_out(sequences)
@@ -54,6 +55,7 @@ class MaskedLMTrainer:
             folder=folder,
             minutes=options.run.checkpoint_minutes,
             examine_first=True,
+            identity=identity,
             status=lambda: f", held-out perplexity {self.loop.progress.history[-1]['perplexity']:.2f}",
         )
 
@@ -122,6 +124,8 @@ def pretrain(options, files, flags, folder, before):
     """A run in `folder`, from its first line to its last file. files: the text, or None for that of the tasks; flags:
     as config.json records them; before: the config.json of the run to resume, or None."""
     check_device(options.model, "--use_gpu:")
+    if before:
+        take_over_threads(before)
     # 1. the checkpoint and the text
     found = hub.resolve(options.model.model)
     print(f"model: {found.name}, {found.source}")
@@ -134,7 +138,8 @@ def pretrain(options, files, flags, folder, before):
     # 2. the model, the head of which may be new
     torch.manual_seed(options.schedule.seed)
     model = BertForMaskedLM.from_pretrained(found.folder).to(options.model.device)
-    trainer = MaskedLMTrainer(model, tokenizer, encode(data, tokenizer, max_length), options, folder)
+    sequences, identity = encode(data, tokenizer, max_length), command_line.digest(config["flags"])
+    trainer = MaskedLMTrainer(model, tokenizer, sequences, options, folder, identity)
     # 3. the run
     folder.mkdir(parents=True, exist_ok=True)
     if not before:

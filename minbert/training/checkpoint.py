@@ -1,17 +1,20 @@
 """A run's state on disk: state.pt, with all that is needed to go on to the same bits, and weights as safetensors."""
 
+import zipfile
 from dataclasses import asdict
 
 import torch
 from safetensors.torch import save
 
 from minbert.files import UserError, written_whole
+from minbert.script import in_a_line
 from minbert.weights import read_tensors
 
 
 def save_state(loop, path):
     """Write the state of a `loop.Loop`: weights, optimizer, teacher, random generators, position, sums of the epoch."""
     state = {
+        "identity": loop.identity,
         "progress": asdict(loop.progress),
         "model": loop.model.state_dict(),
         "optimizer": loop.optimizer.state_dict(),
@@ -28,23 +31,35 @@ def save_state(loop, path):
 
 
 def load_state(loop, path):
-    """Go back to where the last checkpoint stood. Raises UserError for a file that is no state of such a run."""
+    """Go back to where the last checkpoint stood. Raises UserError for a file that is damaged or no state of such a
+    run, and where the flags are others now."""
     try:
-        state = torch.load(path, map_location=loop.device, weights_only=True)
-        loop.progress = type(loop.progress)(**state["progress"])
-        loop.model.load_state_dict(state["model"])
-        loop.optimizer.load_state_dict(state["optimizer"])
-        if loop.teacher:
-            loop.teacher.load_state_dict(state["teacher"])
-        loop.record.load_state_dict(state["record"] if "record" in state else _record_of_old(state["sums"]))
-        torch.set_rng_state(state["rng"].cpu())
-        if loop.device.type == "cuda":
-            torch.cuda.set_rng_state_all([rng.cpu() for rng in state["cuda_rng"]])
-    except OSError:
-        raise
+        with zipfile.ZipFile(path) as archive:  # torch reads a flipped bit as another number
+            if damaged := archive.testzip():
+                raise ValueError(f"{damaged} in it is damaged")
+        _restore(loop, torch.load(path, map_location=loop.device, weights_only=True), path)
     except Exception as error:  # torch.load and load_state_dict raise many kinds
+        if in_a_line(error):
+            raise
         reason = (str(error) or type(error).__name__).splitlines()[0][:200]
         raise UserError(f"{path}: not a state of this run ({reason}); start anew with another --run_dir") from None
+
+
+def _restore(loop, state, path):
+    if state.get("identity", loop.identity) != loop.identity:  # older states have none
+        raise UserError(
+            f"{path}: not a state of this run with the flags that its config.json has now; put those back, or start "
+            "a new run"
+        )
+    loop.progress = type(loop.progress)(**state["progress"])
+    loop.model.load_state_dict(state["model"])
+    loop.optimizer.load_state_dict(state["optimizer"])
+    if loop.teacher:
+        loop.teacher.load_state_dict(state["teacher"])
+    loop.record.load_state_dict(state["record"] if "record" in state else _record_of_old(state["sums"]))
+    torch.set_rng_state(state["rng"].cpu())
+    if loop.device.type == "cuda":
+        torch.cuda.set_rng_state_all([rng.cpu() for rng in state["cuda_rng"]])
 
 
 def _record_of_old(sums):

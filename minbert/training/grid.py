@@ -15,11 +15,13 @@ from minbert.flags.methods import PLAIN
 from minbert.training.run_folder import (
     check_inputs_stay,
     check_outputs,
+    describe_machine,
     describe_model,
     find_model,
     in_use,
     is_finished,
     refuse_links,
+    take_over_threads,
 )
 from minbert.training.saved import GRID, RUN, saved_record, saved_scores
 
@@ -38,6 +40,7 @@ class Grid:
         saved = saved_record(record) if options.run.resume and record.is_file() else None
         if saved:
             options = options.changed(model=saved["model"]["name"])
+            take_over_threads(saved)
             refuse_links(self.folder)
         elif in_use(self.folder, own=(GRID,)):
             raise UserError(f"{self.folder} exists: choose another --run_dir, or continue that grid with --resume")
@@ -50,7 +53,11 @@ class Grid:
         self.folder.mkdir(parents=True, exist_ok=True)
         remove_unfinished(self.folder)
         self.options = options
-        self.known = saved or {"flags": command_line.to_saved(options), "model": model}
+        self.known = saved or {
+            "flags": command_line.to_saved(options),
+            "model": model,
+            **describe_machine(options.model),
+        }
         if not saved:
             write_json(record, self.known)
 

@@ -49,6 +49,7 @@ def begin(options):
     the one to continue began with something else."""
     folder, saved = open_folder(options.run)
     if saved:
+        take_over_threads(saved)
         options = command_line.check(command_line.resumed(options.namespace(), saved["flags"]))
         options = options.changed(model=saved["model"]["name"])
     check_device(options.model, "the run to resume used --use_gpu, but" if saved else "--use_gpu:")
@@ -212,12 +213,32 @@ def describe_run(flags, model, found, data, notes):
             for name, splits in data.items()
         },
         "data_notes": notes,  # where the data are from and why, rows skipped, texts cut
+        **describe_machine(model),
+    }
+
+
+def describe_machine(model):
+    """What decides the last bits besides flags, model and data."""
+    return {
         "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
         "machine": {
             "device": torch.cuda.get_device_name() if model.use_gpu else platform.processor() or platform.machine(),
             "threads": torch.get_num_threads(),
         },
     }
+
+
+def take_over_threads(saved):
+    """Go on with as many threads as the run or grid of this record began with, for sums depend on their number; and
+    say where a library is another one now. (The records of old grids say neither.)"""
+    began, now = saved.get("machine", {}).get("threads"), torch.get_num_threads()
+    if began and began != now:
+        torch.set_num_threads(began)
+        print(f"threads: {began}, as it began with, and not {now}: their number decides the last bits")
+    versions = saved.get("versions", {})
+    for name, version in (("torch", torch.__version__), ("numpy", np.__version__)):
+        if (before := versions.get(name, version)) != version:
+            print(f"warning: it began with {name} {before}, now it is {version}: the last bits may differ")
 
 
 def describe_model(found):

@@ -3,6 +3,7 @@
 import time
 from functools import partial
 
+from minbert.flags import checks as command_line
 from minbert.methods import gradient_surgery
 from minbert.methods.objective import FrozenEmbeddings, Objective
 from minbert.methods.semi_supervised import EmaTeacher, bregman_decay, mean_teacher_decay
@@ -51,6 +52,7 @@ class Trainer:
             prepare=self._prepare,
             estimate=self._estimate,
             status=self._status,
+            identity=command_line.digest(command_line.to_saved(options)),
         )
 
     def describe(self):

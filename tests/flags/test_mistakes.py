@@ -233,6 +233,26 @@ def test_a_checkpoint_of_another_size(run, tmp_path, tiny_model):
     assert "config.json says hidden_size 16, the tensors 32" in run(model=other).error
 
 
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        ("--lr 1e-3,1.0000001e-3", "--lr 0.001,0.0010000001: the attempts at both would be called lr-0.001"),
+        ("--weight_decay 1e308", "--weight_decay: '1e308': more than a float holds"),
+        ("--lr 1e39", "--lr: '1e39': more than a float holds"),
+        ("--lr 1e30 --weight_decay 1e30", "--weight_decay 1e+30 times --lr 1e+30 is more than a float holds"),
+        ("--lr 1e30,1 --weight_decay 1e30", "--weight_decay 1e+30 times --lr 1e+30 is more than a float holds"),
+        (
+            "--epoch_steps 99999999999",
+            "--epoch_steps: '99999999999': expected a whole number above 0 and below 10000000",
+        ),
+        ("--model ~nosuchuser/x", "model ~nosuchuser/x: nobody of that name has a home here"),
+    ],
+)
+def test_numbers_too_large_or_too_close_and_a_home_of_nobody(run, tmp_path, flags, says):
+    assert says in run(*flags.split()).error
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_model_that_is_not_there(run, tmp_path):
     assert "model" in run(model=tmp_path / "nowhere").error
 

@@ -10,8 +10,9 @@ import time
 import pytest
 import tiny
 import torch
-from kills import killed_before_rename, stop_at
+from kills import killed_before_rename, stop_at, stopped_at
 
+from minbert.training.loop import Loop
 from minbert.training.scoring import DevExam
 
 FLAGS = ("--option", "finetune", "--lr", "1e-3", "--lr_schedule", "linear", "--warmup", 0.1, "--weight_decay", 0.01)
@@ -138,6 +139,36 @@ def test_other_runs_resume_to_the_same_bits_too(tmp_path, argv_of, monkeypatch, 
         assert tiny.script(*argv_of(tmp_path / "run", *flags)).code == 130
     assert tiny.script("--resume", tmp_path / "run").code == 0
     tiny.assert_same_results(tmp_path / "whole", tmp_path / "run")
+
+
+@pytest.fixture
+def other_threads():
+    """This process has another number of threads than it had, as on another machine; before and after, the same."""
+    before = torch.get_num_threads()
+    yield lambda: torch.set_num_threads(before + 1)
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(("lr", "update"), [("1e-3", 3), ("1e-3,1e-2", 7)], ids=["run", "grid"])
+def test_a_run_goes_on_with_the_threads_it_began_with(tmp_path, argv_of, monkeypatch, other_threads, lr, update):
+    step, threads = Loop.step, torch.get_num_threads()
+    stopped_at(update, *argv_of(tmp_path / "run", "--epochs", 1, "--lr", lr))
+    other_threads()
+    seen = set()
+    monkeypatch.setattr(Loop, "step", lambda loop, what: seen.add(torch.get_num_threads()) or step(loop, what))
+    done = tiny.script("--resume", tmp_path / "run")
+    assert done.code == 0, done.err
+    assert done.out.count(f"threads: {threads}, as it began with, and not {threads + 1}") == 1
+    assert seen == {threads}
+
+
+def test_another_version_of_a_library_is_told(stopped, finished):
+    config = tiny.read_json(stopped / "config.json")
+    (stopped / "config.json").write_text(json.dumps({**config, "versions": {**config["versions"], "torch": "1.0"}}))
+    done = tiny.script("--resume", stopped)
+    assert done.out.count("warning:") == 1
+    assert f"warning: it began with torch 1.0, now it is {torch.__version__}" in done.out
+    tiny.assert_same_results(finished, stopped)
 
 
 # -------------------------------------------------------------------------------------------- what resume refuses
@@ -277,6 +308,40 @@ def test_a_truncated_state(stopped, share):
     before = contents(stopped)
     assert "state.pt: not a state of this run" in tiny.script("--resume", stopped).error
     assert contents(stopped) == before
+
+
+def test_a_flipped_bit_in_the_state(stopped, finished):
+    """Wherever it falls: in numbers, which torch reads as others, or in what does not matter."""
+    path, random_places, refused = stopped / "state.pt", random.Random(5), 0
+    state = path.read_bytes()
+    places = [len(state) // 2, *(random_places.randrange(len(state)) for _ in range(12))]
+    for place in places:
+        path.write_bytes(state[:place] + bytes([state[place] ^ 1 << place % 8]) + state[place + 1 :])
+        folder = shutil.copytree(stopped, stopped.parent / str(place))
+        done = tiny.script("--resume", folder)
+        if done.code == 0:
+            tiny.assert_same_results(finished, folder)
+        else:
+            assert "state.pt: not a state of this run" in done.error
+            refused += 1
+    assert refused > 6
+
+
+@pytest.mark.parametrize(("flag", "value"), [("lr", 2e-3), ("clip", 1.0), ("seed", 5), ("limit", {"sst": 20})])
+def test_a_flag_edited_in_the_config(stopped, finished, flag, value):
+    config = tiny.read_json(stopped / "config.json")
+    edited = {**config, "flags": {**config["flags"], flag: value}}
+    (stopped / "config.json").write_text(json.dumps(edited))
+    before = contents(stopped)
+    line = tiny.script("--resume", stopped).error
+    assert "state.pt: not a state of this run with the flags that its config.json has now; put those back" in line
+    assert contents(stopped) == before
+    state = torch.load(stopped / "state.pt", weights_only=True)
+    del state["identity"]  # as states of earlier versions
+    torch.save(state, stopped / "state.pt")
+    (stopped / "config.json").write_text(json.dumps(config))
+    assert tiny.script("--resume", stopped).code == 0
+    tiny.assert_same_results(finished, stopped)
 
 
 def test_a_state_of_another_model(stopped, tmp_path, argv_of):
