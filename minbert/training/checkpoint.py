@@ -1,12 +1,13 @@
 """A run's state on disk: state.pt, with all that is needed to go on to the same bits, and weights as safetensors."""
 
+import errno
 from dataclasses import asdict
 
 import torch
 from safetensors.torch import save
 
 from minbert.files import UserError, written_whole
-from minbert.weights import read_tensors
+from minbert.weights import damaged_member, read_tensors
 
 
 def save_state(loop, path):
@@ -30,6 +31,8 @@ def save_state(loop, path):
 def load_state(loop, path):
     """Go back to where the last checkpoint stood. Raises UserError for a file that is no state of such a run."""
     try:
+        if damaged := damaged_member(path):  # torch would take it as it is, and the run go on from other numbers
+            raise ValueError(f"the checksum of {damaged} in it differs")
         state = torch.load(path, map_location=loop.device, weights_only=True)
         loop.progress = type(loop.progress)(**state["progress"])
         loop.model.load_state_dict(state["model"])
@@ -40,9 +43,11 @@ def load_state(loop, path):
         torch.set_rng_state(state["rng"].cpu())
         if loop.device.type == "cuda":
             torch.cuda.set_rng_state_all([rng.cpu() for rng in state["cuda_rng"]])
-    except OSError:
-        raise
     except Exception as error:  # torch.load and load_state_dict raise many kinds
+        if (
+            isinstance(error, OSError) and error.errno != errno.EINVAL
+        ):  # EINVAL: an archive that points before its start
+            raise
         reason = (str(error) or type(error).__name__).splitlines()[0][:200]
         raise UserError(f"{path}: not a state of this run ({reason}); start anew with another --run_dir") from None
 
