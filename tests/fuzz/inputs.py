@@ -93,7 +93,7 @@ def _text(folder):
         "rows.csv": ('id\tsentence\na1\t"the ""old"" dog"\na2\tthe cat\n', "text", read_rows),
         "rows.jsonl": ("".join(f'{{"id": "a{i}", "text": "the dog {i}"}}\n' for i in range(6)), "jsonl", read_rows),
         "augmented.tsv": (
-            "id\tsentence\tmethod\n" + "".join(f"{id}\t{text}\teda\n" for id, (text,) in TEXTS.items()),
+            "id\tsentence\tmethod\n" + changed,
             "text",
             read_augmented,
         ),
