@@ -180,9 +180,13 @@ TEXT = (
 # ---------------------------------------------------------------------------------------------------------- JSON
 
 
+def _keys(value):
+    return value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()
+
+
 def _slots(value, found):
     """Every (container, key) below a value, into `found`."""
-    for key in value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ():
+    for key in _keys(value):
         found.append((value, key))
         _slots(value[key], found)
     return found
@@ -192,7 +196,7 @@ def _slot(value, random):
     """One (container, key), the few near the root as often as the many below."""
     slots = _slots(value, [])
     if random.random() < 0.4:
-        slots = [(value, key) for key in (value if isinstance(value, dict) else range(len(value)))]
+        slots = [(value, key) for key in _keys(value)]
     return random.choice(slots)
 
 
