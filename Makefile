@@ -3,13 +3,14 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help run test quick lint bench clean
+.PHONY: help run test quick lint bench fuzz clean
 
 PYTHON ?= python3
 EPOCHS ?= 5
 RUN_FLAGS ?= --option finetune --model minilm --data_dir data/sample --tasks sst,quora,sts,cfimdb --epochs $(EPOCHS) \
   --lr 1e-4 --lr_schedule linear --warmup 0.1
 ARGS ?=
+N ?= 1000
 
 PY := .venv/bin/python
 # -qq: errors only. -I keeps the root off pip's path, where ssl.py and datasets.py shadow other modules on purpose.
@@ -33,6 +34,9 @@ lint: .venv/dev.stamp  ## check the style: ruff check, ruff format
 
 bench: .venv/dev.stamp  ## time a training step against transformers
 	$(PY) benchmarks/train_step.py $(ARGS)
+
+fuzz: .venv/dev.stamp  ## read N=1000 spoiled files, where Linux allows it with the disk read-only (ARGS="--seed 1")
+	@tests/fuzz/sandbox.sh $(PY) tests/fuzz/run.py $(N) $(ARGS)
 
 clean:  ## remove .venv and the caches (runs/ and data/ stay)
 	rm -rf .venv .pytest_cache .ruff_cache

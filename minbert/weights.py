@@ -41,7 +41,7 @@ def _from_pickle(path, mend):
         f"save it as model.safetensors where you trust it, or {mend}"
     )
     with reading(path, refused):
-        if damaged := _damaged_member(path):
+        if damaged := damaged_member(path):
             raise UserError(f"{path}: damaged: the checksum of {damaged} in it differs; {mend}")
         tensors = torch.load(path, map_location="cpu", weights_only=True)
     if not isinstance(tensors, dict) or not all(
@@ -51,7 +51,7 @@ def _from_pickle(path, mend):
     return tensors
 
 
-def _damaged_member(path):
+def damaged_member(path):
     """The first member of a zip archive whose CRC-32 differs; None where all are whole, or the file is no archive."""
     with open(path, "rb") as file:
         if file.read(4) != b"PK\3\4":  # how torch.load tells

@@ -95,7 +95,7 @@ def test_no_folder_hides_a_script():
 
 def test_tests_mirror_the_tree():
     wings = {path.name for path in (ROOT / "minbert").iterdir() if path.is_dir() and path.name != "__pycache__"}
-    beside = {"data", "fixtures", "golden", "__pycache__"}
+    beside = {"data", "fixtures", "fuzz", "golden", "__pycache__"}
     assert {path.name for path in (ROOT / "tests").iterdir() if path.is_dir()} - beside == wings
 
 

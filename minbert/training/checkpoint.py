@@ -1,6 +1,6 @@
 """A run's state on disk: state.pt, with all that is needed to go on to the same bits, and weights as safetensors."""
 
-import zipfile
+import errno
 from dataclasses import asdict
 
 import torch
@@ -8,7 +8,7 @@ from safetensors.torch import save
 
 from minbert.files import UserError, written_whole
 from minbert.script import in_a_line
-from minbert.weights import read_tensors
+from minbert.weights import damaged_member, read_tensors
 
 
 def save_state(loop, path):
@@ -34,12 +34,12 @@ def load_state(loop, path):
     """Go back to where the last checkpoint stood. Raises UserError for a file that is damaged or no state of such a
     run, and where the flags are others now."""
     try:
-        with zipfile.ZipFile(path) as archive:  # torch reads a flipped bit as another number
-            if damaged := archive.testzip():
-                raise ValueError(f"{damaged} in it is damaged")
+        if damaged := damaged_member(path):  # torch reads a flipped bit as another number
+            raise ValueError(f"{damaged} in it is damaged")
         _restore(loop, torch.load(path, map_location=loop.device, weights_only=True), path)
     except Exception as error:  # torch.load and load_state_dict raise many kinds
-        if in_a_line(error):
+        cut = isinstance(error, OSError) and error.errno == errno.EINVAL  # an archive that points before its start
+        if in_a_line(error) and not cut:
             raise
         reason = (str(error) or type(error).__name__).splitlines()[0][:200]
         raise UserError(f"{path}: not a state of this run ({reason}); start anew with another --run_dir") from None

@@ -344,6 +344,23 @@ def test_a_flag_edited_in_the_config(stopped, finished, flag, value):
     tiny.assert_same_results(finished, stopped)
 
 
+def _with_flipped_number(state):
+    place = len(state) // 2  # within a tensor
+    return state[:place] + bytes([state[place] ^ 1]) + state[place + 1 :]
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        pytest.param(_with_flipped_number, id="a flipped bit, which torch does not see"),
+        pytest.param(lambda state: state[64:], id="an archive that points before its start"),
+    ],
+)
+def test_a_damaged_state(stopped, spoil):
+    (stopped / "state.pt").write_bytes(spoil((stopped / "state.pt").read_bytes()))
+    assert "state.pt: not a state of this run" in tiny.script("--resume", stopped).error
+
+
 def test_a_state_of_another_model(stopped, tmp_path, argv_of):
     other = tiny.make_checkpoint(tmp_path / "other", hidden=32)
     assert tiny.script(*argv_of(tmp_path / "wide", "--epochs", 1, model=other)).code == 0

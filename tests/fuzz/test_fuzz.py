@@ -1,0 +1,55 @@
+"""Some spoiled files of every kind, the same in every run; `make fuzz` makes thousands."""
+
+import random
+
+import pytest
+from fuzz import inputs, mutate, run
+
+CASES = 300
+SEED = 0
+OPEN = {"partial copies", "journal"}  # augmentation.py's own: some damage to them still ends in a traceback
+
+
+@pytest.fixture(scope="module")
+def known(tmp_path_factory):
+    return inputs.all_of(tmp_path_factory.mktemp("good"))
+
+
+def test_a_good_file_is_read(known, tmp_path, monkeypatch):
+    """Otherwise every case would be refused for a reason of its own, and show nothing."""
+    monkeypatch.setattr(mutate, "spoil", lambda content, form, random: content)
+    for name in known:
+        assert run.Case(f"0:{name}:0", known).run(tmp_path / name) == (run.ACCEPTED, ""), name
+
+
+def test_a_spoiled_file_is_read_or_refused_in_one_line(known, tmp_path):
+    sound = {name: one for name, one in known.items() if name not in OPEN}
+    counts, failures = run.run_all(run.names_of(CASES, SEED, sound), sound, tmp_path)
+    assert not failures, "\n".join(f"--case '{name}'\n{said}" for name, said in failures.items())
+    assert {name for name, became in counts if became == run.REFUSED} == sound.keys()
+
+
+@pytest.mark.parametrize("form", [*mutate.FORMS, "text.gz"])
+def test_the_same_numbers_make_the_same_bytes(known, form):
+    one = next(one for one in known.values() if one.form in (form, form.replace("text", "jsonl")) or form == "bytes")
+    content = (one.folder / one.file).read_bytes()
+    spoiled = [mutate.spoil(content, form, random.Random(seed)) for seed in (3, 3, 4)]
+    assert spoiled[0] == spoiled[1] != spoiled[2]
+
+
+def test_an_exception_and_a_slow_reader_are_failures(known, tmp_path, monkeypatch):
+    def broken(path):
+        raise KeyError("x")
+
+    def slow(path):
+        while True:
+            pass
+
+    monkeypatch.setattr(
+        run.signal, "alarm", lambda seconds: run.signal.setitimer(run.signal.ITIMER_REAL, seconds / 100)
+    )
+    for name, read in (("KeyError", broken), ("TooSlow", slow)):
+        one = known["rows.tsv"]._replace(read=read)
+        became, said = run.Case("0:rows.tsv:0", {"rows.tsv": one}).run(tmp_path / name)
+        assert became == run.FAILED
+        assert name in said
