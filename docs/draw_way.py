@@ -168,7 +168,7 @@ def draw():
     top = p.y
     y = p.panel("A folder: runs/NAME", "results.py", 74)
     p.text(LEFT + 14, y + 15, "scores.json model.safetensors predictions/", "mono")
-    p.during(top, "at last")
+    p.during(top, "the end")
     height = p.y + 14
     size = f'viewBox="0 0 {W} {height}" width="{W}" height="{height}"'
     head = f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img">'

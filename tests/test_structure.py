@@ -1,13 +1,14 @@
 """The shape of the house: imports go one way, without circles, and files stay readable."""
 
 import ast
-import re
 from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
+from slow import SLOW
 
 ROOT = Path(__file__).parents[1]
+TESTS = ROOT / "tests"
 SCRIPTS = ("multitask_classifier", "pretraining", "augmentation", "experiments")
 LIBRARY = ("base_bert", "bert", "optimizer", "datasets", "evaluation", "labeling", "ssl")
 FILES = {
@@ -109,8 +110,11 @@ def test_files_can_be_read_in_one_sitting():
     assert lengths[ROOT / "bert.py"] < 300
 
 
-def test_the_readme_is_finished_and_its_links_lead_somewhere():
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert "@@" not in text
-    for target in re.findall(r"\]\(([^)#:]+)\)", text):
-        assert (ROOT / target).exists(), target
+def test_slow_tests_are_there_and_every_folder_has_quick_ones():
+    files = {str(path.relative_to(TESTS)): path.read_text(encoding="utf-8") for path in TESTS.rglob("test_*.py")}
+    for name in SLOW:
+        file, _, test = name.partition("::")
+        assert file in files, f"tests/slow.py names {file}, which is not there"
+        assert f"def {test}" in files[file], f"tests/slow.py names {name}, which is not there"
+    quick = {Path(file).parent for file in files if file not in SLOW}
+    assert quick == {Path(file).parent for file in files}
