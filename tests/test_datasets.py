@@ -246,6 +246,29 @@ def _message(folder, content):
     return str(error.value)
 
 
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz"])
+def test_half_an_emoji_is_a_question_mark(tmp_path, name):
+    """What no file can hold: neither the tokenizer would take it, nor a prediction file."""
+    content = REVIEWS + rb'{"id": "x\ud83d", "text": "cut \ud83d", "label": 1}' + b"\n"
+    path = written(tmp_path, gzip.compress(content) if name.endswith(".gz") else content, name)
+    examples = read(TASKS["imdb"], path, "train")
+    assert (examples.ids[-1], examples.texts[-1]) == ("x?", ("cut ?",))
+    assert read_rows(path.rename(tmp_path / f"b{name}"), "imdb").texts["x?"] == ("cut ?",)
+    fingerprint(examples).encode()
+
+
+@pytest.mark.parametrize("id", ["a\nb", "a\tb", "a\r\nb", "a\u2028b", "a\x85b"], ids=repr)
+def test_an_id_is_one_line(tmp_path, id):
+    """Or a prediction file would have more rows than there are examples."""
+    reviews = json_lines({"id": f" {id}\n", "text": "x", "label": 1}, {"id": " b\n", "text": "y", "label": 0})
+    examples = read(TASKS["imdb"], written(tmp_path, reviews, "a.jsonl"), "train")
+    assert (examples.ids, examples.texts) == (["b"], [("y",)])
+    assert examples.skipped == [(1, f"a line break or tab in the id {id!r}")]
+    quoted = written(tmp_path, f'{SST}0\t"{id}"\tx\t1\n1\tb\ty\t0\n')
+    examples = read(TASKS["sst"], quoted, "dev")
+    assert (examples.ids, examples.skipped[0][0]) == (["b"], 2)
+
+
 def test_there_is_no_sample_of_imdb(tmp_path, monkeypatch):
     monkeypatch.setattr(datasets, "HERE", tmp_path)
     with pytest.raises(UserError, match=r"there is nothing in .*imdb, and no sample of it: say where .* --imdb_dir"):
