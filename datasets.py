@@ -217,20 +217,18 @@ def read(task, path, split):
 
     ids, texts, labels, skipped, broken = [], [], [], [], []
     for number, (line, last_line, row) in enumerate(rows):
-        if len(row) > len(header):
-            skipped.append((line, f"{len(row)} cells under a header of {len(header)}"))
-            continue
         cells = dict(zip(header, map(str.strip, row), strict=False))  # a short row lacks its last columns
+        id = cells.get(task.id) or str(number)
         if labelled:
             label = cells.get(task.label, "")
             cells[task.label] = task.spellings.get(label, label)
-        if empty := [name for name in needed if not cells.get(name)]:
+        if reason := _why_skipped(row, header, [name for name in needed if not cells.get(name)], id):
             through = f" (the row runs to line {last_line}: a quote left open?)" if last_line > line else ""
-            skipped.append((line, f"no value in column {empty[0]!r}{through}"))
+            skipped.append((line, reason + through))
             continue
         if last_line > line:
             broken.append((line, last_line))
-        ids.append(cells.get(task.id) or str(number))
+        ids.append(id)
         texts.append(tuple(cells[name] for name in task.text))
         if labelled:
             labels.append(_label(task, cells[task.label], f"{path}, line {line}, column {task.label!r}"))
@@ -240,6 +238,17 @@ def read(task, path, split):
     dtype = np.float32 if task.kind == "regression" else np.int64
     labels = np.array(labels, dtype) if labelled else None
     return Examples(task, split, path, ids, texts, labels, skipped, broken=broken)
+
+
+def _why_skipped(row, header, empty, id):
+    """What keeps a row from being an example, "" if nothing does. empty: the columns that it needs and has not."""
+    if len(row) > len(header):
+        return f"{len(row)} cells under a header of {len(header)}"
+    if empty:
+        return f"no value in column {empty[0]!r}"
+    if len(id.splitlines()) > 1 or "\t" in id:  # a prediction file has one row for each id
+        return f"a line break or tab in the id {short(id, 40)}"
+    return ""
 
 
 def _delimited_rows(path, format):

@@ -13,9 +13,8 @@ import numpy as np
 import pytest
 
 import datasets
-from datasets import TASKS, Task, data_folder, fingerprint, read, subset, told_of_broken
+from datasets import TASKS, Task, data_folder, fingerprint, read, subset
 from minbert.files import UserError
-from minbert.text.rows import read_rows
 
 ROOT = Path(datasets.__file__).parent
 
@@ -64,59 +63,6 @@ def test_glue_file_keeps_stray_quotes_and_skips_short_and_long_rows(tmp_path):
     assert [examples.task.labels[i] for i in examples.labels] == ["entailment", "not_entailment", "not_entailment"]
     assert examples.ids == ["0", "1", "4"]
     assert [line for line, _ in examples.skipped] == [4, 5]
-
-
-OPEN = {  # what follows the first row, and the lines named: from, to, and the first row swallowed
-    "to the end": ('1\tb\t"left open\t2\n2\tc\tlost\t3\n', (3, 4, 4)),
-    "to the next quote": ('1\tb\t"left open\t2\n2\tc\tlost\t3\n3\td\tsays "hi"\t4\n4\te\tfine\t0\n', (3, 5, 4)),
-    "to a whole cell": ('1\tb\t"left open\t2\n2\tc\t"quoted"\t3\n', (3, 4, 4)),
-    "after a blank line": ('1\tb\t"left open\t2\r\n\r\n2\tc\tlost\t3\r\n', (3, 5, 5)),
-    "after text": ('1\tb\t"left\nopen"\t2\n2\tc\t"left open\t3\n3\td\tlost\t4\n', (5, 6, 6)),
-}
-
-
-@pytest.mark.parametrize("case", OPEN)
-def test_a_quote_left_open_swallows_no_row(tmp_path, case):
-    rows, (first, last, swallowed) = OPEN[case]
-    for task, head, split in (
-        (TASKS["sst"], SST + "0\ta\tfine\t1\n", "train"),
-        (TASKS["sst"], SST + "0\ta\tf\t\n", "test"),
-    ):
-        path = written(tmp_path, head + rows)
-        with pytest.raises(UserError) as error:
-            read(task, path, split)
-        assert str(error.value).startswith(f"{path}, lines {first} to {last}: a quote")
-        assert f"line {swallowed} is a row too" in str(error.value)
-        assert "\n" not in str(error.value)
-
-
-def test_ten_rows_do_not_become_four(tmp_path):
-    rows = [f"{i}\tid{i}\tsentence {i}\t{i % 5}\n" for i in range(10)]
-    rows[2], rows[8] = '2\tid2\t"An open quote\t2\n', '8\tid8\tsays "no"\t3\n'
-    with pytest.raises(UserError, match="lines 4 to 10: a quote"):
-        read(TASKS["sst"], written(tmp_path, SST + "".join(rows)), "train")
-
-
-def test_line_breaks_in_a_text_are_told_of(tmp_path):
-    """In any column, with tabs in the text too, or a column that is all there is."""
-    content = '\tid\tsentence1\tsentence2\tis_duplicate\n0\ta\t"one\n\ntwo"\tB\t1\n1\tb\tA\t"one\r\ntwo\tthree"\t0\n'
-    examples = read(TASKS["quora"], written(tmp_path, content), "train")
-    assert (examples.ids, examples.skipped, examples.broken) == (["a", "b"], [], [(2, 4), (5, 6)])
-    assert told_of_broken(examples.broken) == "; 2 rows over several lines (the first: 2 to 4)"
-    assert told_of_broken([]) == ""
-    last = written(tmp_path, '\tid\tsentence\n0\ta\t"one\ntwo"\n1\tb\tthree\n')
-    assert read(TASKS["sst"], last, "test").broken == [(2, 3)]
-    first = written(tmp_path, 'sentence\tsentiment\n"one\ntwo"\t3\nthree\t4\n')
-    assert read(TASKS["sst"], first, "dev").broken == [(2, 3)]
-    alone = read_rows(written(tmp_path, 'sentence\n"one\ntwo"\nthree\n', "alone.csv"))
-    assert (alone.texts, alone.broken) == ({"0": ("one two",), "1": ("three",)}, [(2, 3)])
-
-
-def test_a_row_cut_in_two_is_named(tmp_path):
-    content = SST + '0\ta\tfine\t1\n1\tb\t"left open\n2\tc\n'
-    examples = read(TASKS["sst"], written(tmp_path, content), "train")
-    reason = "no value in column 'sentiment' (the row runs to line 4: a quote left open?)"
-    assert examples.skipped == [(3, reason)]
 
 
 def test_labels_go_by_name(tmp_path):
@@ -296,22 +242,6 @@ def test_missing_files_and_folders(tmp_path):
         read(TASKS["sst"], tmp_path, "train")
     with pytest.raises(UserError, match="no such folder"):
         data_folder(tmp_path / "nothing")
-
-
-def test_files_without_an_end():
-    for task in ("sst", "rte"):
-        with pytest.raises(UserError, match="/dev/zero, line 1: longer than"):
-            read(TASKS[task], "/dev/zero", "train")
-    with pytest.raises(UserError, match="/dev/zero, line 1: longer than"):
-        read_rows("/dev/zero")
-
-
-def test_a_row_without_an_end_is_refused(tmp_path):
-    """An open quote that goes on for longer than any line may be."""
-    line = "x" * (1 << 20) + "\n"
-    path = written(tmp_path, SST + '0\ta\t"' + 17 * line)
-    with pytest.raises(UserError, match=r"file\.csv, line 2: field larger than field limit"):
-        read(TASKS["sst"], path, "train")
 
 
 def test_noise_never_ends_in_another_error(tmp_path):

@@ -16,6 +16,7 @@ from typing import NamedTuple
 from tqdm import tqdm
 
 import datasets
+from minbert.augment.growing import growing, whole_lines
 from minbert.augment.prompting import Journal, make_copies
 from minbert.augment.word_changes import Eda, TfIdf
 from minbert.files import UserError, sha256, written_whole
@@ -67,24 +68,22 @@ def augment(rows, out, method, seed=0, p=None, source="", model=None):
     if change.said:
         print(change.said)
     partial = _partial(out, [method, seed, p, source, *change.made_by])
-    with open(partial, "a+b", buffering=0) as f:  # unbuffered, so that a kill loses no more than the rows being made
-        done = _done(f)
+    with growing(partial) as f:
+        done = _done(f, rows, method)
         resumed = len(done)
         _make_others(rows, done, change, method, seed, f)
-        os.fsync(f.fileno())
     os.replace(partial, out)
     return sum(done[id] == texts for id, texts in rows.texts.items()), resumed
 
 
 def _make_others(rows, done, change, method, seed, f):
     """Append the copies of the rows that are not in `done` to the open file `f`, and put them in `done`."""
-    if not f.tell():
-        f.write(_header(rows))
     with tqdm(desc=method, total=len(rows.texts), unit="row", delay=1, dynamic_ncols=True) as bar:
         for chunk in _chunks([*rows.texts.items()], change.at_once):
             for id, texts in _changed(change, chunk, seed, done):
                 done[id] = texts
                 f.write(_line(id, *texts, method))
+                f.flush()  # so that a kill loses no more than the rows being made
                 if len(done) % SYNC_EVERY == 0:
                     os.fsync(f.fileno())
             bar.update(len(chunk))
@@ -115,9 +114,13 @@ def augment_by_prompting(rows, out, method, prompts, chat, seed=0, source="", **
     """
     out = Path(out)
     partial = _partial(out, [method, seed, prompts, chat.body, source])
-    if out.exists() and not partial.exists():
-        raise UserError(f"{out}: there already; making it again would be paid again: remove it or choose another name")
-    with Journal(partial) as journal:
+    with Journal.opened(partial, rows.texts) as journal:
+        if out.exists() and not journal.answers:
+            raise UserError(
+                f"{out}: there already; making it again would be paid again: remove it or choose another name"
+            )
+        if journal.damaged:
+            print(f"{partial}: {len(journal.damaged):,} damaged lines (the first: {journal.damaged[0]}) do not count")
         if kept := len(journal.answers):
             print(f"{partial}: {kept:,} answers are there already")
         copies = make_copies(rows, method, prompts, chat, journal, seed, **settings)
@@ -126,7 +129,7 @@ def augment_by_prompting(rows, out, method, prompts, chat, seed=0, source="", **
             with written_whole(out) as temporary:
                 temporary.write_bytes(b"".join([_header(rows), *lines]))
     if len(copies.texts) == len(rows.texts):
-        partial.unlink()
+        partial.unlink(missing_ok=True)
     return copies
 
 
@@ -153,11 +156,30 @@ def _line(*cells):
     return "\t".join(cells).encode() + b"\n"
 
 
-def _done(f):
-    """{id: texts} of the rows in a partial file; a last line that a kill cut is taken off it."""
-    f.seek(0)
-    whole, newline, _ = f.read().rpartition(b"\n")
-    f.truncate(len(whole + newline))
+def _done(f, rows, method):
+    """{id: texts} of the rows in a partial file, which are the first of `rows`. From one on that is damaged they are
+    taken off the file, to be made again."""
+    header, done, sound = _header(rows), {}, 0
+    lines = whole_lines(f)
+    if lines and lines[0] + b"\n" == header:
+        for line, (id, texts) in zip(lines[1:], rows.texts.items(), strict=False):
+            if (copies := _copies_in(line, id, texts, method)) is None:
+                break
+            done[id] = copies
+        sound = 1 + len(done)
+    if sound < len(lines):
+        print(f"{f.name}, line {sound + 1}: damaged; it and what follows are made again")
+    f.truncate(sum(len(line) + 1 for line in lines[:sound]))
     f.seek(0, os.SEEK_END)
-    rows = [line.split("\t") for line in whole.decode().split("\n")[1:]]
-    return {id: tuple(texts) for id, *texts, _method in rows}
+    if not sound:
+        f.write(header)
+    return done
+
+
+def _copies_in(line, id, texts, method):
+    """The copies in a line of a partial file; None where the line is not that of this row."""
+    try:
+        first, *copies, last = line.decode().split("\t")
+    except ValueError:  # not UTF-8, or fewer than two cells
+        return None
+    return tuple(copies) if (first, len(copies), last) == (id, len(texts), method) else None

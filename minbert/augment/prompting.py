@@ -29,7 +29,8 @@ from typing import NamedTuple
 from tqdm import tqdm
 
 from minbert.augment.chat import Answer, Failed
-from minbert.files import UserError, lines_of, short
+from minbert.augment.growing import growing, whole_lines
+from minbert.files import UserError, lines_of, parse_json, short
 from minbert.text.rows import generator
 
 FOLDER = Path(__file__).parent / "prompts"
@@ -164,31 +165,33 @@ class Filter:
 
 
 class Journal:
-    """Answers by (id, which of its texts, which prompt), kept in a file of JSON lines; one command at a time.
+    """Answers by (id, which of its texts, which prompt), kept in an open file of JSON lines (growing.py).
 
-    A last line that a kill cut is taken off. Raises UserError where another command has the file, or it is damaged.
+    texts: {id: its texts}. `damaged`: the numbers of lines that are no answer to one of these. Each line was paid for
+    by itself, so those behind a damaged one count.
     """
 
-    def __init__(self, path):
-        self.path, self.lock = path, threading.Lock()
-        self.file = open(path, "a+b")  # noqa: SIM115  (closed by __exit__)
-        with contextlib.suppress(ImportError):  # not on Windows
-            import fcntl
+    def __init__(self, file, texts):
+        self.file, self.lock = file, threading.Lock()
+        self.answers, self.damaged = {}, []
+        for number, line in enumerate(whole_lines(file), start=1):
+            if entry := _entry(line, texts):
+                self.answers[entry[0]] = entry[1]
+            else:
+                self.damaged.append(number)
 
-            try:
-                fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise UserError(f"{path}: another command is at work on it; wait until it ends") from None
-        self.file.seek(0)
-        whole, newline, _ = self.file.read().rpartition(b"\n")
-        self.file.truncate(len(whole + newline))
-        self.answers = {}
-        for number, line in enumerate(whole.splitlines(), start=1):
-            try:
-                id, place, prompt, text, finish = json.loads(line)
-            except (ValueError, TypeError):
-                raise UserError(f"{path}, line {number}: damaged; delete that line and run again") from None
-            self.answers[id, place, prompt] = Answer(text, finish)
+    @classmethod
+    @contextlib.contextmanager
+    def opened(cls, path, texts):
+        """The journal in the file at `path`, which is gone afterwards if nothing is in it."""
+        journal = None
+        try:
+            with growing(path) as f:
+                journal = cls(f, texts)
+                yield journal
+        finally:
+            if journal and not (journal.answers or journal.damaged):
+                path.unlink(missing_ok=True)
 
     def answer(self, key, ask):
         """The answer kept under `key`; where there is none, ask() for it and keep it before it is returned."""
@@ -200,15 +203,18 @@ class Journal:
             self.answers[key] = answer
         return self.answers[key]
 
-    def __enter__(self):
-        return self
 
-    def __exit__(self, *_):
-        with contextlib.closing(self.file):
-            self.file.flush()
-            os.fsync(self.file.fileno())
-        if not self.answers:
-            self.path.unlink()
+def _entry(line, texts):
+    """(key, Answer) of a journal's line; None for a line that is damaged."""
+    try:
+        id, place, prompt, text, finish = parse_json(line)
+    except (ValueError, TypeError):
+        return None
+    numbers = type(place) is type(prompt) is int and prompt >= 0
+    words = all(isinstance(word, str) for word in (id, text, "" if finish is None else finish))
+    if numbers and words and place in range(len(texts.get(id, ()))):
+        return (id, place, prompt), Answer(text, finish)
+    return None
 
 
 class Copies(NamedTuple):

@@ -155,14 +155,42 @@ def test_two_commands_do_not_pay_for_the_same(tmp_path, server, flags, capsys):
     assert "another command is at work on it" in capsys.readouterr().err
 
 
-def test_a_damaged_journal_is_said(tmp_path, server, flags, capsys):
+DAMAGED = {  # in place of the fifth line of a journal
+    "no JSON": b"??",
+    "zeros": b"\0" * 50,
+    "not UTF-8": b'["\xff", 0, 0, "text", "stop"]',
+    "no list": b"3",
+    "null": b"null",
+    "letters": b'"r0000"',
+    "brackets": b"[" * 100_000,
+    "too few cells": b'["r4", 0, 0, "text"]',
+    "an unknown id": b'["r20", 0, 0, "text", "stop"]',
+    "an id of a wrong type": b'[["r4"], 0, 0, "text", "stop"]',
+    "no such text": b'["r4", 1, 0, "text", "stop"]',
+    "a wrong number": b'["r4", 0.5, 0, "text", "stop"]',
+    "no number": b'["r4", 0, "0", "text", "stop"]',
+    "no text": b'["r4", 0, 0, null, "stop"]',
+    "a list of texts": b'["r4", 0, 0, ["text"], "stop"]',
+    "a wrong reason": b'["r4", 0, 0, "text", 3]',
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGED)
+def test_a_damaged_answer_is_asked_for_again_and_no_other(tmp_path, server, flags, capsys, damage):
     source(tmp_path, 20)
-    server.behave = lambda row, n: (400, {}, b"") if row == "r3" else None
-    assert main(flags("sentence_completion")) == 1
+    server.behave = lambda row, n: (400, {}, b"") if row == "r19" else None
+    assert main(flags("sentence_completion", "--concurrency", 1)) == 1
     lines = partial(tmp_path).read_bytes().split(b"\n")
-    partial(tmp_path).write_bytes(b"\n".join([*lines[:2], b"??", *lines[2:]]))
-    assert main(flags("sentence_completion")) == 2
-    assert "partial, line 3: damaged; delete that line and run again" in capsys.readouterr().err
+    assert json.loads(lines[4])[0] == "r4"
+    partial(tmp_path).write_bytes(b"\n".join([*lines[:4], DAMAGED[damage], *lines[5:]]))
+    server.asked.clear()
+    server.behave = lambda row, n: None
+    assert main(flags("sentence_completion")) == 0
+    out = capsys.readouterr().out
+    assert "partial: 1 damaged lines (the first: 5) do not count" in out
+    assert "partial: 18 answers are there already" in out
+    assert server.asked == {"r4": 1, "r19": 1}
+    assert len(copies(tmp_path)) == 20
 
 
 # -------------------------------------------------------------------------------------------------------------- the end
