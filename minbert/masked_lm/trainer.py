@@ -12,7 +12,6 @@ import os
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from bert import BertForMaskedLM
 from minbert import hub
@@ -24,7 +23,7 @@ from minbert.methods.objective import Loss
 from minbert.script import Stopped
 from minbert.text.tokenization import copy_tokenizer
 from minbert.training.data import fit_to_checkpoint
-from minbert.training.loop import Loop
+from minbert.training.loop import Loop, say
 from minbert.training.plan import Plan
 from minbert.training.run_folder import RUN, check_device, check_unchanged, describe_run, take_over_threads
 from minbert.training.trainer import make_optimizer
@@ -96,7 +95,7 @@ class MaskedLMTrainer:
 
     def say(self, loop, record):
         loss = "" if record["loss"] is None else f"loss {record['loss']:.3f}, "
-        tqdm.write(f"epoch {record['epoch']}: {loss}held-out perplexity {record['perplexity']:.2f}")
+        say(f"epoch {record['epoch']}: {loss}held-out perplexity {record['perplexity']:.2f}")
 
     # -------------------------------------------------------------------------------------------------- the result
 
