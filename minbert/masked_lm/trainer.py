@@ -8,7 +8,6 @@ would spoil the trunk that it begins with:
 """
 
 import math
-import os
 
 import numpy as np
 import torch
@@ -20,7 +19,6 @@ from minbert.flags import checks as command_line
 from minbert.masked_lm.masking import exam_of, masked_batch, perplexity
 from minbert.masked_lm.text import encode, hold_out, read_text
 from minbert.methods.objective import Loss
-from minbert.script import Stopped
 from minbert.text.tokenization import copy_tokenizer
 from minbert.training.data import fit_to_checkpoint
 from minbert.training.loop import Loop, say
@@ -147,8 +145,5 @@ def pretrain(options, files, flags, folder, before):
     head = "a new head" if model.head_is_new else "the checkpoint's own head"
     updates = trainer.loop.plan.updates
     print(f"run: {folder}\nplan: {len(trainer.text):,} different texts, {head}, {updates:,} updates")
-    try:
-        trainer.loop.run()
-    except Stopped as stop:
-        raise Stopped(f"{stop}; continue with --resume {os.path.relpath(folder)}", folder) from None
+    trainer.loop.run()
     trainer.finish(found)

@@ -12,6 +12,7 @@ import tiny
 import torch
 from kills import killed_before_rename, stop_at, stopped_at
 
+from minbert.training import results
 from minbert.training.loop import Loop
 from minbert.training.scoring import DevExam
 
@@ -116,6 +117,28 @@ def test_a_signal_finishes_the_step_and_saves(finished, tmp_path, argv_of, monke
     assert len(list((tmp_path / "run").glob("metrics.jsonl"))) == (update > 5)
     assert tiny.script(*argv, "--resume").code == 0
     tiny.assert_same_results(finished, tmp_path / "run")
+
+
+def test_ctrl_c_after_the_training_loses_nothing(finished, tmp_path, argv_of, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(results, "write_results", lambda *_, **__: os.kill(os.getpid(), signal.SIGINT) or time.sleep(9))
+        stopped = tiny.script(*argv_of(tmp_path / "run", "--epochs", 2, "--checkpoint_minutes", 10))
+    assert stopped.code == 130
+    told = "interrupted; all that was trained is saved; continue with --resume "
+    assert stopped.out.splitlines()[-1] == told + os.path.relpath(tmp_path / "run")
+    done = tiny.script("--resume", tmp_path / "run")
+    assert (done.code, done.err) == (0, "")  # no step is taken: no progress bar
+    tiny.assert_same_results(finished, tmp_path / "run")
+
+
+def test_ctrl_c_before_there_is_a_run(tmp_path, argv_of, monkeypatch):
+    build = tiny.multitask_classifier.BertModel.from_pretrained
+    monkeypatch.setattr(
+        "bert.BertModel.from_pretrained", lambda *_, **__: os.kill(os.getpid(), signal.SIGINT) or build(*_, **__)
+    )
+    stopped = tiny.script(*argv_of(tmp_path / "run"))
+    assert (stopped.code, stopped.err) == (130, "interrupted\n")
+    assert not (tmp_path / "run").exists()
 
 
 def test_nohup_lets_a_run_outlive_its_terminal(finished, tmp_path, argv_of, monkeypatch):
