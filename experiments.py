@@ -10,7 +10,7 @@ multitask_classifier.py with a run folder of its own under runs/experiments/ (sw
 runs/results/TABLE.jsonl (store.py). The project's own results are in results/; report.py shows both.
 """
 
-from minbert.script import begin, carry_out
+from minbert.script import begin, carry_out, stop_signals
 
 if __name__ == "__main__":
     begin()
@@ -101,7 +101,8 @@ def run_command(arguments):
     sweep = Sweep(extra_flags(arguments, table), arguments.keep_weights, arguments.publish)
     folder = places.RESULTS if arguments.publish else places.user_results()
     print(f"model {sweep.extra['model']}, data {sweep.extra['data_dir']}, results into {folder / table.name}.jsonl")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the run in progress saves its state
+    for number in stop_signals():  # all as Ctrl-C: the run in progress saves its state
+        signal.signal(number, signal.default_int_handler)
     return 1 if sweep.run_all(jobs) else 0
 
 

@@ -21,7 +21,6 @@ if __name__ == "__main__":
 
     COMMAND = begin_script(command_line)  # before torch is imported, so that --help and mistakes are answered at once
 
-import os
 from functools import partial
 from pathlib import Path
 
@@ -37,7 +36,6 @@ from minbert.layers.heads import make_head
 from minbert.layers.packing import pack
 from minbert.locks import alone_in
 from minbert.methods.shared_head import UNION, SharedHead, merging_of
-from minbert.script import Stopped
 from minbert.text.course import fused_pairs, without_pads
 from minbert.text.tokenization import SentencePairs, Sequences, copy_tokenizer
 from minbert.training import inference, results, run_folder
@@ -177,13 +175,8 @@ def train(parsed):
     """What a command line asks to train: one run, or several of which it is made. Raises Stopped, with a word on how to
     go on."""
     options = run_folder.flags_of(parsed)
-    try:
+    with run_folder.resumable(options):
         train_grid(options) if is_grid(options) else train_at_one_rate(options)
-    except Stopped as stop:  # perhaps in one of the runs that this one is made of
-        folder = options.run.folder
-        where = "" if stop.folder == folder else f" of {os.path.relpath(stop.folder)}"
-        again = "".join(f" --{flag} {path}" for flag, path in run_folder.outside(options, folder).items())
-        raise Stopped(f"{stop}{where}; continue with --resume {os.path.relpath(folder)}{again}", stop.folder) from None
 
 
 def train_grid(options):

@@ -109,13 +109,13 @@ def main(argv=None):
     """A new run, or one to resume, from its first line to its last file."""
     parsed = parse(argv)  # before torch is imported: --help and mistakes are answered at once
     from minbert.masked_lm import trainer
-    from minbert.training.run_folder import RUN, open_folder, saved_record
+    from minbert.training.run_folder import RUN, open_folder, resumable, saved_record
 
     folder = checks.folder_of(parsed)
     if parsed.resume and (folder / RUN).is_file():
         parsed = resumed(parsed, saved_record(folder / RUN)["flags"])
     options, files, saved = check(parsed)
-    with alone_in(options.run.folder):
+    with alone_in(options.run.folder), resumable(options):
         folder, before = open_folder(options.run)
         if before:
             options = options.changed(model=before["model"]["name"])

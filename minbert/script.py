@@ -79,6 +79,14 @@ def carry_out(job, *given, interrupted="interrupted", lower=LOWER):
     return code
 
 
+def stop_signals():
+    """What asks a run to save its state and stop: Ctrl-C (SIGINT), SIGTERM, and a terminal that goes away (SIGHUP),
+    unless it is to be ignored, as nohup has it."""
+    hang_up = getattr(signal, "SIGHUP", None)  # not on Windows
+    heeded = hang_up is not None and signal.getsignal(hang_up) != signal.SIG_IGN
+    return (signal.SIGINT, signal.SIGTERM, *([hang_up] if heeded else []))
+
+
 def in_a_line(error, lower=LOWER):
     """A failure of the user's or the machine's making in one line: what, where, what to do. None for a mistake of
     ours, of which the traceback tells more."""

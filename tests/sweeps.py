@@ -99,14 +99,15 @@ def script(home, monkeypatch):
 @pytest.fixture
 def run(home, tiny_model, tiny_data):
     """`experiments.py run demo` with more arguments; returns the exit code."""
-    before = signal.getsignal(signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
 
     def run_demo(*more, model=tiny_model, data=tiny_data):
         record.checkpoint.cache_clear(), record.content.cache_clear()  # each call stands for a process of its own
         return experiments.main(["run", "demo", "--model", str(model), "--data_dir", str(data), *more])
 
     yield run_demo
-    signal.signal(signal.SIGTERM, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def run_folder(row, name="seed-11711"):

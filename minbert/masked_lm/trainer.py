@@ -8,11 +8,9 @@ would spoil the trunk that it begins with:
 """
 
 import math
-import os
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from bert import BertForMaskedLM
 from minbert import hub
@@ -21,10 +19,9 @@ from minbert.flags import checks as command_line
 from minbert.masked_lm.masking import exam_of, masked_batch, perplexity
 from minbert.masked_lm.text import encode, hold_out, read_text
 from minbert.methods.objective import Loss
-from minbert.script import Stopped
 from minbert.text.tokenization import copy_tokenizer
 from minbert.training.data import fit_to_checkpoint
-from minbert.training.loop import Loop
+from minbert.training.loop import Loop, say
 from minbert.training.plan import Plan
 from minbert.training.run_folder import RUN, check_device, check_unchanged, describe_run, take_over_threads
 from minbert.training.trainer import make_optimizer
@@ -96,7 +93,7 @@ class MaskedLMTrainer:
 
     def say(self, loop, record):
         loss = "" if record["loss"] is None else f"loss {record['loss']:.3f}, "
-        tqdm.write(f"epoch {record['epoch']}: {loss}held-out perplexity {record['perplexity']:.2f}")
+        say(f"epoch {record['epoch']}: {loss}held-out perplexity {record['perplexity']:.2f}")
 
     # -------------------------------------------------------------------------------------------------- the result
 
@@ -148,8 +145,5 @@ def pretrain(options, files, flags, folder, before):
     head = "a new head" if model.head_is_new else "the checkpoint's own head"
     updates = trainer.loop.plan.updates
     print(f"run: {folder}\nplan: {len(trainer.text):,} different texts, {head}, {updates:,} updates")
-    try:
-        trainer.loop.run()
-    except Stopped as stop:
-        raise Stopped(f"{stop}; continue with --resume {os.path.relpath(folder)}", folder) from None
+    trainer.loop.run()
     trainer.finish(found)

@@ -6,6 +6,7 @@ the same bits as one that was not.
 """
 
 import contextlib
+import errno
 import json
 import signal
 import time
@@ -17,11 +18,20 @@ from torch.nn.utils import clip_grad_norm_
 from tqdm import tqdm
 
 from minbert.files import UserError, write_text
-from minbert.script import Stopped
+from minbert.script import Stopped, stop_signals
 from minbert.training.checkpoint import load_state, save_state
 from minbert.training.loss_record import LossRecord
 from minbert.training.plan import STEPS_TO_ESTIMATE
 from optimizer import learning_rate_factor, set_learning_rate
+
+
+def say(text):
+    """Print above the progress bar. A terminal that is gone does not end the training: its signal will, in order."""
+    try:
+        tqdm.write(text)
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
 
 
 @dataclass
@@ -84,7 +94,7 @@ class Loop:
         self.stop_requested = False
 
     def run(self):
-        """Train to the end. Raises Stopped after SIGINT or SIGTERM."""
+        """Train to the end. Raises Stopped after one of script.stop_signals."""
         with self._stop_on_signals():
             if self.examine_first and not self.progress.history:
                 self._finish_epoch(trained=False)
@@ -104,7 +114,7 @@ class Loop:
                 self.step(step)
                 progress.train_seconds = seconds_before + time.monotonic() - started
                 if self.estimate and progress.update == STEPS_TO_ESTIMATE:
-                    tqdm.write(self.estimate())
+                    say(self.estimate())
                 if self.record.looked:
                     bar.set_postfix_str(f"loss {self.record.last:.3f}{self.status()}", refresh=False)
                 if self.stop_requested:
@@ -192,13 +202,13 @@ class Loop:
 
     @contextlib.contextmanager
     def _stop_on_signals(self):
-        """SIGINT and SIGTERM let the current step finish and save; a second one ends at once."""
+        """A signal lets the current step finish and save; a second one ends at once."""
 
         def request(number, frame):
             self.stop_requested = True
             signal.signal(number, signal.SIG_DFL)
 
-        before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
+        before = {number: signal.signal(number, request) for number in stop_signals()}
         try:
             yield
         finally:

@@ -6,8 +6,10 @@ Hugging Face folder), state.pt (all that is needed to go on), predictions/, anal
 scores.json. Each is written whole or not at all.
 """
 
+import contextlib
 import os
 import platform
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +24,7 @@ from minbert.flags import checks as command_line
 from minbert.flags.methods import PLAIN
 from minbert.flags.parser import DEFAULTS, Options
 from minbert.locks import LOCK
+from minbert.script import Stopped
 from minbert.training.data import fit_to_checkpoint, read_data
 from minbert.training.saved import GRID, RUN, saved_record
 
@@ -84,6 +87,27 @@ def flags_of(options):
         record, what = (GRID, "grid") if wants_grid else (RUN, "run")
         raise UserError(f"--resume {folder}: no {record} there, so no {what} to continue")
     return command_line.check(options)
+
+
+@contextlib.contextmanager
+def resumable(options):
+    """A stop inside, perhaps in one of the runs that this one is made of, says how to go on. Before and after training,
+    where Ctrl-C is no signal to the loop, all that was trained is saved already."""
+    folder = options.run.folder
+    try:
+        yield
+    except Stopped as stop:
+        said, where = str(stop), stop.folder
+    except KeyboardInterrupt:
+        if not any((folder / record).is_file() for record in (RUN, GRID)):
+            raise  # there is nothing to go on with
+        said, where = "interrupted; all that was trained is saved", folder
+    else:
+        return
+    if where != folder:
+        said += f" of {os.path.relpath(where)}"
+    words = [word for flag, path in outside(options, folder).items() for word in (f"--{flag}", path)]
+    raise Stopped(f"{said}; continue with {shlex.join(['--resume', os.path.relpath(folder), *words])}", where)
 
 
 def find_model(flags):

@@ -2,12 +2,11 @@
 
 import math
 
-from tqdm import tqdm
-
 import evaluation
 from minbert.methods.objective import FROM_COPIES
 from minbert.training import results
 from minbert.training.checkpoint import save_weights
+from minbert.training.loop import say
 from minbert.training.loss_record import label
 
 
@@ -75,12 +74,12 @@ class DevExam:
         told = ", ".join(f"{name} {value:.3f}" for name, value in dev.items())
         best = " (best so far)" if progress.best_epoch == progress.epoch else ""
         stop = f"; no gain for {self.patience} epochs, stopping" if progress.stopped_early else ""
-        tqdm.write(f"epoch {record['epoch']}: loss {loss}; dev {told}{best}{stop}")
+        say(f"epoch {record['epoch']}: loss {loss}; dev {told}{best}{stop}")
         for flag, (name, _) in FROM_COPIES.items():
             for kept in (label(task, f"{name} kept") for task in tasks):
                 if record.get("kept", {}).get(kept) == 0:
                     nothing = f"0 in the whole epoch, so {name} did nothing"
-                    tqdm.write(f"warning: {kept}: {nothing}; lower --{flag}_threshold")
+                    say(f"warning: {kept}: {nothing}; lower --{flag}_threshold")
         if self.writer:
             scalars = {f"loss/{name}": value for name, value in record["loss"].items()}
             scalars |= {f"dev/{name}": value for name, value in dev.items()}

@@ -59,7 +59,7 @@ class Trainer:
         return self.plan.describe("the heads on a frozen trunk" if self.frozen else "everything")
 
     def fit(self):
-        """Train to the end, from wherever the run stands. Raises Stopped after SIGINT or SIGTERM."""
+        """Train to the end, from wherever the run stands. Raises Stopped as Loop.run does."""
         self.loop.run()
 
     def finish(self):

@@ -12,6 +12,7 @@ import tiny
 import torch
 from kills import killed_before_rename, stop_at, stopped_at
 
+from minbert.training import results
 from minbert.training.loop import Loop
 from minbert.training.scoring import DevExam
 
@@ -103,7 +104,7 @@ def test_signals_at_random_moments(tmp_path, argv_of):
 # ----------------------------------------------------------------------------------------------- a clean stop
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize(("update", "where"), [(3, "epoch 1 after 3"), (5, "epoch 1 after 5"), (6, "epoch 2 after 1")])
 def test_a_signal_finishes_the_step_and_saves(finished, tmp_path, argv_of, monkeypatch, number, update, where):
     argv = argv_of(tmp_path / "run", "--epochs", 2, "--checkpoint_minutes", 10)
@@ -116,6 +117,53 @@ def test_a_signal_finishes_the_step_and_saves(finished, tmp_path, argv_of, monke
     assert len(list((tmp_path / "run").glob("metrics.jsonl"))) == (update > 5)
     assert tiny.script(*argv, "--resume").code == 0
     tiny.assert_same_results(finished, tmp_path / "run")
+
+
+def test_ctrl_c_after_the_training_loses_nothing(finished, tmp_path, argv_of, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(results, "write_results", lambda *_, **__: os.kill(os.getpid(), signal.SIGINT) or time.sleep(9))
+        stopped = tiny.script(*argv_of(tmp_path / "run", "--epochs", 2, "--checkpoint_minutes", 10))
+    assert stopped.code == 130
+    told = "interrupted; all that was trained is saved; continue with --resume "
+    assert stopped.out.splitlines()[-1] == told + os.path.relpath(tmp_path / "run")
+    done = tiny.script("--resume", tmp_path / "run")
+    assert (done.code, done.err) == (0, "")  # no step is taken: no progress bar
+    tiny.assert_same_results(finished, tmp_path / "run")
+
+
+def test_ctrl_c_before_there_is_a_run(tmp_path, argv_of, monkeypatch):
+    build = tiny.multitask_classifier.BertModel.from_pretrained
+    monkeypatch.setattr(
+        "bert.BertModel.from_pretrained", lambda *_, **__: os.kill(os.getpid(), signal.SIGINT) or build(*_, **__)
+    )
+    stopped = tiny.script(*argv_of(tmp_path / "run"))
+    assert (stopped.code, stopped.err) == (130, "interrupted\n")
+    assert not (tmp_path / "run").exists()
+
+
+def test_nohup_lets_a_run_outlive_its_terminal(finished, tmp_path, argv_of, monkeypatch):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        stop_at(monkeypatch, 3, signal.SIGHUP)
+        assert tiny.script(*argv_of(tmp_path / "run", "--epochs", 2)).code == 0
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    tiny.assert_same_results(finished, tmp_path / "run")
+
+
+def test_a_terminal_that_goes_away(tmp_path, argv_of):
+    """What the run prints then fails; its state is saved all the same."""
+    ours, its = os.openpty()
+    argv = argv_of(tmp_path / "run", "--epochs", 500)
+    process = tiny.start(*argv, stdin=its, stdout=its, stderr=its, start_new_session=True)
+    os.close(its)
+    while not (tmp_path / "run" / "state.pt").exists():
+        assert os.read(ours, 1000)
+    os.close(ours)
+    process.send_signal(signal.SIGHUP)  # as the kernel would to the terminal's own
+    assert process.wait(timeout=100) == 130
+    assert torch.load(tmp_path / "run" / "state.pt", weights_only=True)["progress"]["update"] > 0
 
 
 def test_a_signal_in_the_scoring_of_an_epoch_stops_after_it(finished, tmp_path, argv_of, monkeypatch):
