@@ -241,7 +241,7 @@ def _continue_copies(path):
 
 
 def _read_journal(path):
-    with prompting.Journal(path) as journal:
+    with prompting.Journal.opened(path, TEXTS) as journal:
         for answer in journal.answers.values():
             try:
                 prompting.taken(answer, "Say it again: {text}", "the film was good")
