@@ -267,7 +267,7 @@ def test_what_a_run_says_of_its_copies(tmp_path, script, tiny_data):
         ("--tsa exp --sts_head linear", "--tsa needs classes, but sts has a regression head"),
         ("--tsa exp --sts_head cosine --pairs concat", "--tsa needs classes, but sts has a regression head"),
         ("{uda}", "--uda needs classes, but sts has a regression head: add --sts_head classification"),
-        ("--uda sst=nothing.tsv", "nothing.tsv: No such file"),
+        ("--uda sst=nothing.tsv", "nothing.tsv: no such file"),
         ("--uda cfimdb=x.tsv", "--uda names cfimdb: no use in a run with --tasks sst,quora,sts"),
         ("--unlabeled rte=x.tsv --mean_teacher kl", "--unlabeled names rte: no use in a run"),
         ("--unlabeled sst=x.tsv", "--unlabeled is of no use without --uda or --mean_teacher"),
