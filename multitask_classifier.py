@@ -43,6 +43,7 @@ from minbert.training.checkpoint import load_weights
 from minbert.training.data import read_data
 from minbert.training.grid import Grid, is_grid
 from minbert.training.pseudo_labels import PlainModels, with_targets
+from minbert.training.saved import saved_scores
 from minbert.training.trainer import Trainer
 
 
@@ -197,6 +198,8 @@ def train_at_one_rate(options):
 def train_one(options):
     """One run, from its first line to its last file."""
     start = run_folder.begin(options)
+    if start.is_over:
+        return complete(start)
     model = build_model(start.found, start.options)
     start.make_folder()
     train_to_the_end(start, model, start.data)
@@ -205,6 +208,8 @@ def train_one(options):
 def train_scheme(options):
     """A run on pseudo-labels: the plain models that it learns from, then one head on all tasks' examples."""
     start = run_folder.begin(options)
+    if start.is_over:
+        return complete(start)
     plain = train_plain_models(start)
     data = with_targets(start.options, start.data, plain)
     train_to_the_end(start, build_model(start.found, start.options), data)
@@ -244,6 +249,25 @@ def train_to_the_end(start, model, data):
     copy_tokenizer(start.found.folder, folder / "bert")
     write_json(folder / "scores.json", scores)  # last: a folder with scores is a finished run
     report(folder, model.tasks, data, scores)
+
+
+def complete(start):
+    """A finished run without its state: predictions that are missing are made again, and all else stays."""
+    folder, options, data = start.folder, start.options, start.data
+    print(f"{folder} is finished, and has no state.pt to go on from: what it came to stays as it is")
+    files = results.PredictionFiles(folder, options.scored, options.model, options.run.outputs)
+    splits = ("dev",) if options.run.skip_test else ("dev", "test", "test_mismatched")
+    missing = [path for split in splits for path in files.missing(data, split)]
+    if missing and (folder / "model.safetensors").is_file():
+        model = build_model(start.found, options)
+        load_weights(model, folder / "model.safetensors")
+        for split in splits:
+            files.write(data, split, results.predict_all(model, data, split))
+        results.zip_submission(folder)
+    for path in [*missing, folder / "metrics.jsonl"]:
+        if not path.is_file():
+            print(f"missing, and not to be made again without the weights and the state: {path}")
+    report(folder, options.scored, data, saved_scores(folder))
 
 
 def report(folder, tasks, data, scores):

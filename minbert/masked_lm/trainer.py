@@ -23,7 +23,7 @@ from minbert.text.tokenization import copy_tokenizer
 from minbert.training.data import fit_to_checkpoint
 from minbert.training.loop import Loop, say
 from minbert.training.plan import Plan
-from minbert.training.run_folder import RUN, check_device, check_unchanged, describe_run, take_over_threads
+from minbert.training.run_folder import RUN, check_device, check_unchanged, describe_run, is_over, take_over_threads
 from minbert.training.trainer import make_optimizer
 
 TEXT = "text"  # what the one "task" is called
@@ -132,6 +132,9 @@ def pretrain(options, files, flags, folder, before):
     config = describe_run({**flags, "max_length": max_length}, options.model, found, data, notes)
     if before:
         check_unchanged(folder, before, config)
+        if is_over(folder):
+            print(f"{folder} is finished, and has no state.pt to go on from: what it came to stays as it is")
+            return
     # 2. the model, the head of which may be new
     torch.manual_seed(options.schedule.seed)
     model = BertForMaskedLM.from_pretrained(found.folder).to(options.model.device)

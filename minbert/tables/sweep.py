@@ -70,8 +70,9 @@ class Sweep:
     def _why_run(self, job, for_weights):
         """In a few words, why the job's result does not do; "" if there is none, None if it does."""
         saved = store.get(job)
+        gone = for_weights and (job.folder / "scores.json").is_file() and not self._has_weights(job)
         if saved is None:
-            return ""
+            return "its weights are gone" if gone else ""
         reason = why_stale(job, saved, self.extra)
         return "its weights are gone" if reason is None and for_weights and not self._has_weights(job) else reason
 

@@ -162,11 +162,16 @@ class Loop:
         }
         progress.history.append(record)
         self.exam.keep(self, record)
-        write_text(self.folder / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in progress.history))
+        self._write_metrics()
         self.save()
         self.exam.say(self, record)
         if self.stop_requested and progress.epoch < self.plan.epochs:
             self._stop()
+
+    def _write_metrics(self):
+        if self.progress.history:
+            lines = "".join(json.dumps(line) + "\n" for line in self.progress.history)
+            write_text(self.folder / "metrics.jsonl", lines)
 
     # ------------------------------------------------------------------------------------------ what may go wrong
 
@@ -198,6 +203,7 @@ class Loop:
         """Go back to where the last checkpoint stood, if there is one."""
         if (self.folder / "state.pt").is_file():
             load_state(self, self.folder / "state.pt")
+            self._write_metrics()  # they may be gone, or one epoch ahead
             print(f"resuming after {self.progress.epoch} epochs and {self.progress.step} steps")
 
     @contextlib.contextmanager

@@ -46,16 +46,30 @@ class PredictionFiles:
 
     def write(self, data, split, predictions):
         """The files of one split, from its predictions {task: Predictions}."""
-        folder = Path(self.folder) / "predictions"
         for name, said in predictions.items():
             task, ids = self.tasks[name], data[name][split].examples.ids
-            alone = self.model.tasks == [name]
-            paths = evaluation.prediction_files(folder, task, split, self.model.option, alone)
-            explicit = self.outputs.get(f"{task.file_name}_{split}_out")
-            for path in [explicit, *paths[1:]] if explicit else paths:
+            for path in self._paths(task, split):
                 evaluation.write_predictions(path, task, ids, said.values)
             if split in task.submission:
-                evaluation.write_submission(folder, task, ids, said.values, split)
+                evaluation.write_submission(self._own, task, ids, said.values, split)
+
+    def missing(self, data, split):
+        """Those of one split that are not there."""
+        tasks = [task for name, task in self.tasks.items() if split in data[name]]
+        paths = [path for task in tasks for path in self._paths(task, split)]
+        paths += [self._own / task.submission[split] for task in tasks if split in task.submission]
+        return [path for path in paths if not path.is_file()]
+
+    @property
+    def _own(self):
+        return Path(self.folder) / "predictions"
+
+    def _paths(self, task, split):
+        paths = evaluation.prediction_files(
+            self._own, task, split, self.model.option, alone=self.model.tasks == [task.name]
+        )
+        explicit = self.outputs.get(f"{task.file_name}_{split}_out")
+        return [Path(explicit), *paths[1:]] if explicit else paths
 
 
 def zip_submission(folder):

@@ -41,6 +41,11 @@ class Start:
     config: dict
     is_new: bool
 
+    @property
+    def is_over(self):
+        """Whether the run is finished and has no state any more: trained again, it would lose what it came to."""
+        return not self.is_new and is_over(self.folder)
+
     def make_folder(self):
         self.folder.mkdir(parents=True, exist_ok=True)
         if self.is_new:
@@ -216,6 +221,11 @@ def in_use(folder, own=()):
 def is_finished(folder):
     """Whether a run or a grid came to its end there: its scores are written last."""
     return (folder / "scores.json").is_file()
+
+
+def is_over(folder):
+    """Whether a finished run has been left without its state, which is large."""
+    return is_finished(folder) and not (folder / "state.pt").is_file()
 
 
 def describe_run(flags, model, found, data, notes):

@@ -67,7 +67,9 @@ class Trainer:
         progress = self.loop.progress
         save_weights(self.model, self.folder / "last.safetensors")
         load_weights(self.model, self.folder / "model.safetensors")
-        best = self.exam.best or self.exam.predict(self.model, "dev")
+        if not (best := self.exam.best):  # of an earlier process, whose files may be gone
+            best = self.exam.predict(self.model, "dev")
+            self.files.write(self.data, "dev", best)
         train = self.exam.predict(self.model, "train") if self.run.eval_train else None
         return {
             "selection_score": progress.best,

@@ -255,6 +255,17 @@ def test_a_stop_in_an_epoch_and_at_its_end(tmp_path, argv_of):
         assert_same(tmp_path / "whole", tmp_path / str(update))
 
 
+def test_a_finished_run_without_its_state_is_not_trained_again(finished, tmp_path, monkeypatch):
+    folder = shutil.copytree(finished, tmp_path / "run")
+    (folder / "state.pt").unlink()
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    monkeypatch.setattr("minbert.training.loop.Loop.step", None)
+    done = tiny.script("--resume", folder)
+    assert done.code == 0, done.err
+    assert "is finished, and has no state.pt" in done.out
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
 def test_sigterm_before_the_first_epoch(tmp_path, argv_of, monkeypatch):
     replace = os.replace
 

@@ -39,7 +39,7 @@ def finished(tmp_path_factory, argv_of):
 
 
 def contents(folder):
-    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 # -------------------------------------------------------------------------------------------- kills, one by one
@@ -283,17 +283,6 @@ def test_another_model_in_the_same_place_is_refused(tmp_path, argv_of, monkeypat
         assert tiny.script(*argv).code == 130
     tiny.make_checkpoint(model, seed=1)
     assert "not what this run began with" in tiny.script(*argv, "--resume").error
-
-
-def test_a_finished_run_may_be_resumed_and_stays_as_it_is(finished, tmp_path):
-    folder = shutil.copytree(finished, tmp_path / "run")
-    done = tiny.script("--resume", folder)
-    assert done.code == 0
-    assert "mean of the three" in done.out
-    assert done.err == ""  # no step is taken: no progress bar
-    assert {name.replace(str(folder), ""): c for name, c in contents(folder).items()} == {
-        name.replace(str(finished), ""): c for name, c in contents(finished).items()
-    }
 
 
 def test_a_folder_without_a_run(tmp_path, tiny_model):
