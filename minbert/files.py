@@ -2,6 +2,7 @@
 Every other file may import this one."""
 
 import contextlib
+import glob
 import gzip
 import hashlib
 import json
@@ -283,10 +284,11 @@ def _linked(temporary, path):
     return True
 
 
-def remove_unfinished(folder):
-    """Delete what a killed process left half-written in `folder` and below."""
-    for path in Path(folder).rglob(f".*{UNFINISHED}"):
-        path.unlink()
+def remove_unfinished(folder, name=None):
+    """Delete what killed processes left half-written in a folder, of all files or of the one called `name`; nobody
+    else may be writing there."""
+    for path in Path(folder).glob(f".{glob.escape(name) if name else '*'}.{'?' * 8}{UNFINISHED}"):  # mkstemp's 8
+        path.unlink(missing_ok=True)
 
 
 def _umask():

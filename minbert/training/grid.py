@@ -22,6 +22,7 @@ from minbert.training.run_folder import (
     is_finished,
     refuse_links,
     take_over_threads,
+    tidy,
 )
 from minbert.training.saved import GRID, RUN, saved_record, saved_scores
 
@@ -42,6 +43,7 @@ class Grid:
             options = options.changed(model=saved["model"]["name"])
             take_over_threads(saved)
             refuse_links(self.folder)
+            tidy(self.folder)
         elif in_use(self.folder, own=(GRID,)):
             raise UserError(f"{self.folder} exists: choose another --run_dir, or continue that grid with --resume")
         check_outputs(options, self.folder)
@@ -51,7 +53,7 @@ class Grid:
                 f"{self.folder}: the weights of {model['name']} are not what this grid began with; start a new one"
             )
         self.folder.mkdir(parents=True, exist_ok=True)
-        remove_unfinished(self.folder)
+        remove_unfinished(self.folder, GRID)
         self.options = options
         self.known = saved or {
             "flags": command_line.to_saved(options),

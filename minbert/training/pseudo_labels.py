@@ -18,9 +18,10 @@ from safetensors.numpy import save_file
 import evaluation
 import labeling
 from datasets import Examples, Task, fingerprint
-from minbert.files import UserError, sha256, write_json, write_text, written_whole
+from minbert.files import UserError, remove_unfinished, sha256, write_json, write_text, written_whole
 from minbert.flags import checks as command_line
 from minbert.flags.parser import DEFAULTS
+from minbert.locks import alone_in
 from minbert.methods.shared_head import UNION, merging_of
 from minbert.text.tokenization import Sequences
 from minbert.training import results
@@ -103,9 +104,10 @@ class PlainModels:
                 found, probabilities = cache.metadata(), cache.get_tensor("probabilities")
         except (OSError, SafetensorError):
             probabilities = evaluation.predict(self._model(folder), teacher, train.sequences).probabilities
-            path.parent.mkdir(exist_ok=True)
-            with written_whole(path) as temporary:
-                save_file({"probabilities": probabilities}, temporary, metadata=of)
+            with alone_in(path.parent, wait=""):
+                remove_unfinished(path.parent, path.name)
+                with written_whole(path) as temporary:
+                    save_file({"probabilities": probabilities}, temporary, metadata=of)
             return probabilities
         if found != of or len(probabilities) != len(train.sequences):
             raise UserError(f"{path}: predictions of another model or for other data; delete the file to predict again")

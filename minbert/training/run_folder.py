@@ -62,6 +62,8 @@ def begin(options):
         options = options.changed(model=saved["model"]["name"])
     check_device(options.model, "the run to resume used --use_gpu, but" if saved else "--use_gpu:")
     check_outputs(options, folder)
+    for path in map(Path, options.run.outputs.values() if saved else ()):
+        remove_unfinished(path.parent, path.name)
     if options.run.tensorboard:
         tensorboard_writer()
 
@@ -202,13 +204,20 @@ def open_folder(run):
     if run.resume and config.is_file():
         saved = saved_record(config)
         refuse_links(folder)
-        remove_unfinished(folder)
+        tidy(folder)
         return folder, saved
     if isinstance(run.resume, str):
         raise UserError(f"--resume {folder}: no {RUN} there, so no run to continue")
     if folder.is_file() or in_use(folder):
         raise UserError(f"{folder} exists: choose another --run_dir, or continue that run with --resume")
+    remove_unfinished(folder, RUN)
     return folder, None
+
+
+def tidy(folder):
+    """Delete what a killed process left half-written in a run's folder, which is ours (locks.alone_in)."""
+    for part in (folder, folder / "predictions", folder / "bert"):
+        remove_unfinished(part)
 
 
 def in_use(folder, own=()):

@@ -120,6 +120,36 @@ def test_a_link_in_a_run_does_not_lead_out_of_it(home, tiny_model, tmp_path, nam
     assert {path.name for path in home.iterdir()} == {"run", "grid"}
 
 
+# ---------------------------------------------------------------------------------------------- what a kill left
+
+HALF = ".abcd_123.part"
+
+
+def test_what_a_kill_left_half_written_goes_and_nothing_else(home, tmp_path):
+    out = tmp_path / "out" / "sst.csv"
+    (home / "run" / "predictions").mkdir(exist_ok=True)
+    left = [home / "run" / f".state.pt{HALF}", home / "run" / "predictions" / f".sts-dev-output.csv{HALF}"]
+    left += [home / "grid" / f".grid.json{HALF}", home / "grid" / "lr-0.01" / f".x{HALF}"]
+    left += [out.with_name(f".sst.csv{HALF}")]
+    kept = [home / "run" / ".movie.part", home / "run" / "mine" / f".thesis{HALF}", out.with_name(f".sts.csv{HALF}")]
+    for path in left + kept:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("half")
+    assert tiny.script("--resume", home / "run", "--sst_dev_out", out).code == 0
+    assert tiny.script("--resume", home / "grid").code == 0
+    assert not [path for path in left if path.exists()]
+    assert all(path.exists() for path in kept)
+
+
+@pytest.mark.parametrize(("rates", "record"), [("1e-3", "config.json"), ("1e-3,1e-9", "grid.json")])
+def test_a_new_run_takes_away_its_own_alone(tmp_path, argv_of, rates, record):
+    (tmp_path / "run").mkdir()
+    for name in (f".{record}{HALF}", ".movie.part", f".thesis{HALF}"):
+        (tmp_path / "run" / name).write_text("half")
+    assert tiny.script(*argv_of(tmp_path / "run", "--lr", rates)).code == 0
+    assert {path.name for path in (tmp_path / "run").glob(".*")} == {".movie.part", f".thesis{HALF}"}
+
+
 # -------------------------------------------------------------------------------------------------- over other files
 
 
