@@ -210,6 +210,13 @@ def test_a_run_goes_on_with_the_threads_it_began_with(tmp_path, argv_of, monkeyp
     assert seen == {threads}
 
 
+@pytest.mark.parametrize("threads", [0, -1, 10**9, "2"])
+def test_threads_that_no_machine_has(stopped, threads):
+    config = tiny.read_json(stopped / "config.json")
+    (stopped / "config.json").write_text(json.dumps({**config, "machine": {**config["machine"], "threads": threads}}))
+    assert "threads" in tiny.script("--resume", stopped).error
+
+
 def test_another_version_of_a_library_is_told(stopped, finished):
     config = tiny.read_json(stopped / "config.json")
     (stopped / "config.json").write_text(json.dumps({**config, "versions": {**config["versions"], "torch": "1.0"}}))
