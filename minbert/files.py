@@ -43,6 +43,16 @@ def naming(path):
         raise UserError(f"{path}: damaged, or of another version ({short(str(error))}); get it again") from None
 
 
+@contextlib.contextmanager
+def openable(path):
+    """Yield a name of the file by which they can open it: theirs are UTF-8."""
+    if os.fsencode(path).decode("utf-8", "replace") == os.fspath(path):
+        yield path
+    else:
+        with open(path, "rb") as f:
+            yield f"/dev/fd/{f.fileno()}"
+
+
 def one_line(said):
     """What somebody else said, fit for a message: without line ends, and without orders to the terminal."""
     return " ".join("".join(letter if letter.isprintable() else " " for letter in str(said)).split())
@@ -299,7 +309,8 @@ def _umask():
 
 def write_text(path, text, new=False, over=None):
     with written_whole(path, new, over) as temporary:
-        temporary.write_text(text, encoding="utf-8", newline="")
+        # A path that is not UTF-8 holds lone surrogates: in JSON their escape is the character itself.
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace", newline="")
 
 
 def write_json(path, value, new=False):

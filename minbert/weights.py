@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from minbert.files import UserError, reading
+from minbert.files import UserError, openable, reading
 
 AGAIN = "get the file again (from the hub's cache, delete the model's whole folder first)"
 
@@ -31,8 +31,8 @@ def read_tensors(path, mend=AGAIN):
 
 
 def _from_safetensors(path, mend):
-    with reading(path, f"not a whole safetensors file, damaged or cut short; {mend}"):
-        return load_file(path)
+    with reading(path, f"not a whole safetensors file, damaged or cut short; {mend}"), openable(path) as name:
+        return load_file(name)
 
 
 def _from_pickle(path, mend):

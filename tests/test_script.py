@@ -2,7 +2,9 @@
 
 import errno
 import json
+import os
 import platform
+import shutil
 import signal
 import subprocess
 import sys
@@ -177,6 +179,27 @@ def test_a_terminal_that_knows_ascii_alone(finished, tmp_path):
     code, out, err = shell(f"SCRIPT --predict {finished} --input {tmp_path}/lines", PYTHONIOENCODING="ascii")
     assert code == 0, err
     assert out.startswith("un \\xe9t\\xe9\n")
+
+
+def test_names_that_are_not_utf_8(tmp_path, tiny_model, tiny_data):
+    """Of the checkpoint, the data, the run and an output: they are opened, and told."""
+    home = tmp_path / os.fsdecode(b"caf\xe9")
+    try:
+        model, data = shutil.copytree(tiny_model, home / "model"), shutil.copytree(tiny_data, home / "data")
+    except OSError:
+        pytest.skip("the file system takes no such names")
+    argv = ["--model", model, "--data_dir", data, "--epochs", 1, "--run_dir", home / "run"]
+    process = tiny.start(*argv, "--sst_dev_out", home / "out.csv")
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert f"results in {tmp_path}/caf\\udce9/run\n" in out
+    assert (home / "out.csv").is_file()
+    assert "caf?/out.csv" in tiny.script("--resume", home / "run").error  # what is read back is text alone
+    (tmp_path / "lines").write_text("a good film\n")
+    for again in (["--evaluate", home / "run", "--data_dir", data],
+                  ["--predict", home / "run", "--input", tmp_path / "lines"]):  # fmt: skip
+        assert tiny.script(*again).code == 0
+    assert "no such file" in tiny.script("--sst_dev", home / "none.csv", *argv[:-1], home / "other").error
 
 
 IMPORTS = [("multitask_classifier", "numpy"), ("multitask_classifier", "torch"), ("pretraining", "numpy"),

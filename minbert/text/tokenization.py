@@ -152,11 +152,11 @@ class Tokenizer:
         if not path.is_file():
             raise UserError(f"{folder}: neither tokenizer.json nor vocab.txt; expected a BERT checkpoint's folder")
         with reading(path, "not a tokenizer of BERT", tell=True):
-            if path == whole:
-                tokenizer = cls(tokenizers.Tokenizer.from_file(str(path)), path)
-            else:
-                built = tokenizers.BertWordPieceTokenizer(str(path), lowercase=True)
-                tokenizer = cls(tokenizers.Tokenizer.from_str(built.to_str()), path)
+            text = path.read_bytes().decode("utf-8")  # not by the library, which takes no path that is not UTF-8
+            if path == vocabulary:
+                words = {word.rstrip(): id for id, word in enumerate(text.removesuffix("\n").split("\n"))}
+                text = tokenizers.BertWordPieceTokenizer(words, lowercase=True).to_str()
+            tokenizer = cls(tokenizers.Tokenizer.from_str(text), path)
             tokenizer._check(path, most)
         return tokenizer
 

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 import evaluation
 import labeling
 from datasets import Examples, Task, fingerprint
-from minbert.files import UserError, remove_unfinished, sha256, write_json, write_text, written_whole
+from minbert.files import UserError, openable, remove_unfinished, sha256, write_json, write_text, written_whole
 from minbert.flags import checks as command_line
 from minbert.flags.parser import DEFAULTS
 from minbert.locks import alone_in
@@ -100,14 +100,14 @@ class PlainModels:
         of = {"of": f"model {sha256(folder / 'model.safetensors')}, data {data}"}  # one entry: safetensors leaves the
         path = folder / "predictions" / f"on-{task}-{data}.safetensors"  # order of two to chance
         try:
-            with safe_open(path, "numpy") as cache:
+            with openable(path) as name, safe_open(name, "numpy") as cache:
                 found, probabilities = cache.metadata(), cache.get_tensor("probabilities")
         except (OSError, SafetensorError):
             probabilities = evaluation.predict(self._model(folder), teacher, train.sequences).probabilities
             with alone_in(path.parent, wait=""):
                 remove_unfinished(path.parent, path.name)
                 with written_whole(path) as temporary:
-                    save_file({"probabilities": probabilities}, temporary, metadata=of)
+                    temporary.write_bytes(save({"probabilities": probabilities}, metadata=of))
             return probabilities
         if found != of or len(probabilities) != len(train.sequences):
             raise UserError(f"{path}: predictions of another model or for other data; delete the file to predict again")

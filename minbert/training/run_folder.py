@@ -28,6 +28,8 @@ from minbert.script import Stopped
 from minbert.training.data import fit_to_checkpoint, read_data
 from minbert.training.saved import GRID, RUN, saved_record
 
+MOST_THREADS = 1024  # torch would make any number of them
+
 
 @dataclass
 class Start:
@@ -274,8 +276,11 @@ def describe_machine(model):
 def take_over_threads(saved):
     """Go on with as many threads as the run or grid of this record began with, for sums depend on their number; and
     say where a library is another one now. (The records of old grids say neither.)"""
-    began, now = saved.get("machine", {}).get("threads"), torch.get_num_threads()
-    if began and began != now:
+    now = torch.get_num_threads()
+    began = saved.get("machine", {}).get("threads", now)
+    if not 0 < began <= MOST_THREADS:
+        raise UserError(f"a record of {began} threads, which no machine has; put config.json or grid.json back")
+    if began != now:
         torch.set_num_threads(began)
         print(f"threads: {began}, as it began with, and not {now}: their number decides the last bits")
     versions = saved.get("versions", {})

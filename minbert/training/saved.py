@@ -14,11 +14,14 @@ OF_RUN = {
     "model": MODEL,
     "data": {...: {...: SPLIT}},
     "versions": {},
-    "machine": {"device": str},
+    "machine": {"device": str, "threads?": int},
 }
 RECORDS = {  # file -> (what it is, its shape)
     RUN: ("the config of a run", OF_RUN),
-    GRID: ("the record of a grid", {"flags": {"lr": list}, "model": MODEL, "attempts?": {}}),
+    GRID: (
+        "the record of a grid",
+        {"flags": {"lr": list}, "model": MODEL, "attempts?": {}, "machine?": {"threads?": int}},
+    ),
 }
 SECONDS = {"train_seconds": NUMBER, "eval_seconds": NUMBER}
 SCORES = {"dev": {...: {}}, "epochs": int, **SECONDS}
