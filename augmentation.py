@@ -29,9 +29,10 @@ from datasets import told_of_broken
 from minbert.augment.chat import Chat, Pace, api_key
 from minbert.augment.copies import METHODS, augment, augment_by_prompting
 from minbert.augment.prompting import PROMPTS, Filter, read_prompts
-from minbert.files import UserError, parse_json, sha256, short
+from minbert.files import UserError, sha256, short
 from minbert.flags import types as flag_types
 from minbert.flags.fields import Parser
+from minbert.readers import parse_json
 from minbert.text.rows import read_rows
 
 OF_ALL = {"method", "source", "out", "task", "seed"}

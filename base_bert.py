@@ -20,8 +20,9 @@ from torch import nn
 from torch.nn import init
 from torch.overrides import TorchFunctionMode
 
-from minbert.files import UserError, read_json, short, write_json, written_whole
+from minbert.files import UserError, short, write_json, written_whole
 from minbert.hub import find_checkpoint
+from minbert.readers import read_json
 from minbert.weights import read_tensors
 
 # Beyond these a config.json is damaged: far over any model's, and still small enough for a product of two in 64 bits.

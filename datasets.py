@@ -17,7 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
-from minbert.files import MOST_LINE, UserError, lines_of, misfit, parse_json, short
+from minbert.files import UserError, short
+from minbert.readers import MOST_LINE, lines_of, misfit, parse_json
 
 HERE = Path(__file__).parent
 CELL = (str, int, float, type(None))  # what a value of a JSON line may be

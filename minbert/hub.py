@@ -14,7 +14,8 @@ import threading
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from minbert.files import NUMBER, UserError, read_json, sha256
+from minbert.files import UserError, sha256
+from minbert.readers import NUMBER, read_json
 
 DEFAULT = "bert-base-uncased"
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"  # the alias `minilm`: 6 layers, H 384, Apache-2.0

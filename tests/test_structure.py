@@ -20,6 +20,7 @@ FILES = {
 FLOORS = (
     (
         "minbert.files",
+        "minbert.readers",
         "minbert.locks",
         "minbert.hub",
         "minbert.weights",

@@ -26,7 +26,8 @@ import urllib.error
 import urllib.request
 from typing import NamedTuple
 
-from minbert.files import UserError, one_line, parse_json, short
+from minbert.files import UserError, one_line, short
+from minbert.readers import parse_json
 from minbert.web import NoRedirects, checked_address, is_loopback
 
 ATTEMPTS = 6

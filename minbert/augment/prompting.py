@@ -30,7 +30,8 @@ from tqdm import tqdm
 
 from minbert.augment.chat import Answer, Failed
 from minbert.augment.growing import growing, whole_lines
-from minbert.files import UserError, lines_of, parse_json, short
+from minbert.files import UserError, short
+from minbert.readers import lines_of, parse_json
 from minbert.text.rows import generator
 
 FOLDER = Path(__file__).parent / "prompts"

@@ -7,8 +7,9 @@ import json
 import time
 from pathlib import Path
 
-from minbert.files import NUMBER, UserError, sha256
+from minbert.files import UserError, sha256
 from minbert.hub import pretraining_scores
+from minbert.readers import NUMBER
 from minbert.tables import places, store, text_files
 from minbert.tables.jobs import PATHS, on_this_machine, resolve
 from minbert.tables.text_files import FOLDERS

@@ -10,8 +10,9 @@ whole. Who writes waits for others who do: two sweeps that add to one table at o
 
 import json
 
-from minbert.files import NUMBER, UserError, misfit, parse_json, write_text
+from minbert.files import UserError, write_text
 from minbert.locks import alone_in
+from minbert.readers import NUMBER, misfit, parse_json
 from minbert.tables import places
 from minbert.training.saved import MODEL, SCORES
 

@@ -11,7 +11,8 @@ from typing import NamedTuple
 import numpy as np
 
 import datasets
-from minbert.files import UserError, lines_of, short
+from minbert.files import UserError, short
+from minbert.readers import lines_of
 
 
 class Rows(NamedTuple):

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 import evaluation
-from minbert.files import UserError, lines_of
+from minbert.files import UserError
+from minbert.readers import lines_of
 
 BATCH = 64  # lines answered together: a large file runs at full speed, and no more of it is held in memory
 MOST_NAMED = 5  # up to so many classes each is printed with its probability; of more, the first TOP

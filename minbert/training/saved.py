@@ -4,7 +4,8 @@ Somebody may have edited these files, a disk may have damaged them, and a folder
 reads them here is told in one line; nobody else has to expect a wrong type. Imports no torch.
 """
 
-from minbert.files import NUMBER, UserError, lines_of, misfit, parse_json, read_json
+from minbert.files import UserError
+from minbert.readers import NUMBER, lines_of, misfit, parse_json, read_json
 
 RUN, GRID = "config.json", "grid.json"  # the records of a run, and of a grid of runs
 MODEL = {"name": str, "sha256": str}

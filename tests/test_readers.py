@@ -7,9 +7,10 @@ import json
 import pytest
 
 from base_bert import BertConfig
-from minbert import files
-from minbert.files import MOST_JSON, NUMBER, UserError, lines_of, misfit, parse_json, read_json
+from minbert import readers
+from minbert.files import UserError
 from minbert.hub import pretraining_scores
+from minbert.readers import MOST_JSON, NUMBER, lines_of, misfit, parse_json, read_json
 from minbert.training.saved import saved_history, saved_record, saved_scores
 
 # ----------------------------------------------------------------------------------------------------------- lines
@@ -41,7 +42,7 @@ def test_lines_keep_their_ends_and_lose_the_byte_order_mark(tmp_path, name):
     ],
 )
 def test_a_line_that_is_no_text_is_named(tmp_path, monkeypatch, name, line, says):
-    monkeypatch.setattr(files, "MOST_LINE", 100)
+    monkeypatch.setattr(readers, "MOST_LINE", 100)
     path = written(tmp_path, b"y" * 99 + b"\n\n" + line + b"more\n", name)
     read = []
     with pytest.raises(UserError) as error:
