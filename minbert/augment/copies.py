@@ -186,4 +186,5 @@ def _copies_in(line, id, texts, method):
         first, *copies, last = line.decode().split("\t")
     except ValueError:  # not UTF-8, or fewer than two cells
         return None
-    return tuple(copies) if (first, len(copies), last) == (id, len(texts), method) else None
+    sound = all(copy.strip() and "\r" not in copy for copy in copies)
+    return tuple(copies) if sound and (first, len(copies), last) == (id, len(texts), method) else None

@@ -32,6 +32,8 @@ DAMAGED = {  # what becomes of the eighth line of a partial file
     "a cell more": lambda line: line + b"\teda",
     "another id": lambda line: b"x" + line,
     "an id once more": lambda line: line.replace(b"r6\t", b"r5\t"),
+    "an empty copy": lambda line: line[:3] + b" " + line[line.rindex(b"\t") :],
+    "a line break in a copy": lambda line: line[:8] + b"\r" + line[9:],
     "another method": lambda line: line[:-1],
     "two lines in one": lambda line: line + line,
     "a line more": lambda line: line + b"\n" + line,
