@@ -122,7 +122,7 @@ def test_a_run_says_first_what_it_trains_and_on_what(finished, tiny_model, tiny_
     assert out.startswith(f"model: {tiny_model}, the folder {tiny_model}\ndata from {tiny_data}, as asked for\n")
     assert "quora train: 37 examples" in out
     plan = "plan: train everything, simultaneous, 2 epochs of 5 steps, 10 updates; "
-    assert f"{plan}batches an epoch: sst 5 of 8, quora 5 of 8, sts 5 of 8\n" in out
+    assert f"{plan}an epoch: sst 5 batches of 8, quora 5 batches of 8, sts 5 batches of 8\n" in out
 
 
 def load_best(folder, tiny_data):

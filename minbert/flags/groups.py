@@ -35,7 +35,12 @@ class Model:
         type=types.names,
         metavar="T,...",
         help=f"tasks to train on: {', '.join(TASKS)}, or your own in datasets.TASKS (default: "
-        f"{','.join(COURSE_NAMES.values())}). Training any of the first three scores all three",
+        f"{','.join(COURSE_NAMES.values())})",
+    )
+    also_score: list | None = flag(
+        type=types.names,
+        metavar="T,...",
+        help="tasks to score too, though nothing trains their heads: what an untrained head comes to",
     )
     init: str | None = flag(
         metavar="RUN",
@@ -105,6 +110,15 @@ class Schedule:
         help="examples of each task in a batch: one number, or per task as sst=64,quora=32",
     )
     epochs: int = flag(10, type=types.positive(int), metavar="N", help="epochs")
+    max_steps: int | None = flag(
+        type=types.positive(int), metavar="N", help="end after N updates, with the epoch they end in (default: off)"
+    )
+    accumulate: int = flag(
+        1,
+        type=types.positive(int),
+        metavar="N",
+        help="an update follows the mean gradient of N steps: batches N times as large in the memory of one",
+    )
     epoch_steps: int | None = flag(
         type=types.steps,
         metavar="N",
