@@ -17,6 +17,7 @@ from datasets import GLUE_TASKS, TASKS
 from minbert.choices import CLASS_STEPS, LR_SCHEDULES
 from minbert.files import UserError, short
 from minbert.flags import types
+from minbert.flags.extension import GROW, extension
 from minbert.flags.fields import needs_of, take
 from minbert.flags.groups import COURSE_NAMES, INPUTS, OUTPUTS, Heads
 from minbert.flags.methods import FROM_COPIES, Regularizers, SemiSupervised
@@ -25,7 +26,7 @@ from minbert.methods.schedules import SCHEDULES
 
 LEARNING_RATES = {"pretrain": 1e-3, "finetune": 1e-5}
 NOT_SAVED = ("resume", "evaluate", "predict", "input")  # not part of what a run computes
-MAY_CHANGE = ("run_dir", "tensorboard", "checkpoint_minutes", "skip_test")  # these do not decide it either
+MAY_CHANGE = ("run_dir", "tensorboard", "checkpoint_minutes", "skip_test", "keep_state")  # nor do these decide it
 WRITTEN = (*OUTPUTS, "plain_dir")  # where a run writes besides its own folder, which decides nothing either
 NOT_WITH_SCHEMES = (
     *(one.name for group in (Heads, Regularizers, SemiSupervised) for one in fields(group) if one.name != "pooling"),
@@ -269,11 +270,13 @@ def digest(saved):
 
 
 def resumed(options, saved):
-    """The flags, as a namespace, of the run being continued; one given now must agree with them. Raises UserError."""
+    """The flags, as a namespace, of the run being continued; one given now must agree with them, or be one that may
+    change. Raises UserError."""
     saved = checked_flags(saved, build_parser(), f"--resume {folder_of(options)}")
-    refuse_other_flags(options, saved, (*MAY_CHANGE, *WRITTEN))
-    given = [name for name in WRITTEN if name in options.given]
-    keep = {name: getattr(options, name) for name in (*NOT_SAVED, *MAY_CHANGE, *given, "given")}
+    refuse_other_flags(options, saved, (*MAY_CHANGE, *WRITTEN, *GROW))
+    extension(options, saved)
+    given = [name for name in (*MAY_CHANGE, *WRITTEN, *GROW) if name in options.given]
+    keep = {name: getattr(options, name) for name in (*NOT_SAVED, "run_dir", *given, "given")}
     return argparse.Namespace(**{**saved, **keep})
 
 

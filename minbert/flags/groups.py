@@ -218,7 +218,8 @@ class Run:
         nargs="?",
         const=True,
         metavar="DIR",
-        help="continue a killed run, to the same result as if it had not been killed: the run in DIR, or in --run_dir",
+        help="continue a killed run, to the same result as if it had not been killed: the run in DIR, or in --run_dir. "
+        "Flags left out are as the run has them; --epochs may be more where the rate is constant",
     )
     patience: int | None = flag(
         type=types.positive(int), metavar="N", help="stop after N epochs without a better score (default: off)"
@@ -227,6 +228,10 @@ class Run:
         10.0, type=types.positive(float), metavar="M", help="save the state this often besides at the end of each epoch"
     )
     skip_test: bool = flag(False, help="no test predictions at the end, for sweeps")
+    keep_state: bool = flag(
+        False,
+        help="keep state.pt and last.safetensors when the run is finished: --resume RUN --epochs M can then go on",
+    )
     eval_train: bool = flag(False, help="also score the best model on the training sets")
     tensorboard: bool = flag(False, help="also write TensorBoard event files into the run")
     outputs: dict = one_flag_each(

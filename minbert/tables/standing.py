@@ -66,6 +66,8 @@ def can_continue(job, flags):
     if config is None or (job.start is None and config["model"]["sha256"] != checkpoint(flags["model"])[1]):
         return False
     now = resolve(flags)
+    if config["flags"].get("skip_test") and not now["skip_test"]:
+        return False  # resumed, it would leave them out again
     return changed_flags(config, flags) is None and all(config["flags"].get(name) == now[name] for name in MACHINE)
 
 

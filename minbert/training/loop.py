@@ -70,7 +70,8 @@ class Loop:
     estimate   called once, after STEPS_TO_ESTIMATE updates: a line on the time to come
     status     beside the loss on the bar
     examine_first  whether the model is examined before training too, as epoch 0
-    identity  a digest of the flags (checks.digest), kept with the state: it goes on with no others
+    identity   a digest of the flags (checks.digest), kept with the state: it goes on with no others...
+    earlier    ...but those of the run before it was extended
     """
 
     model: torch.nn.Module
@@ -87,6 +88,7 @@ class Loop:
     status: Callable = lambda: ""
     examine_first: bool = False
     identity: str = ""
+    earlier: tuple = ()
 
     def __post_init__(self):
         self.device = next(self.model.parameters()).device

@@ -210,16 +210,6 @@ def test_also_score(run_of):
     assert tiny.parse("--also_score", "sts,sst").also_score is None  # all are trained
 
 
-@pytest.mark.parametrize(
-    ("tasks", "scored"), [(["sst"], ["quora", "sts"]), (["rte"], None), (["sts", "quora"], ["sst"])]
-)
-def test_records_from_before_also_score_had_all_three_heads(tasks, scored):
-    record = command_line.to_saved(tiny.options_of("--tasks", ",".join(tasks)))
-    assert command_line.digest(record) == command_line.digest({**record, "also_score": scored})  # its state has it
-    del record["also_score"]
-    assert command_line.checked_flags(record, command_line.build_parser(), "here")["also_score"] == scored
-
-
 def test_attention(run_of, tmp_path_factory):
     """The fused kernel is the same function; with dropout it draws other numbers, so here there is none."""
     still = tiny.make_checkpoint(
