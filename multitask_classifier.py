@@ -39,7 +39,7 @@ from minbert.methods.shared_head import UNION, SharedHead, merging_of
 from minbert.text.course import fused_pairs, without_pads
 from minbert.text.tokenization import SentencePairs, Sequences, copy_tokenizer
 from minbert.training import inference, results, run_folder
-from minbert.training.checkpoint import load_weights
+from minbert.training.checkpoint import drop_state, load_weights
 from minbert.training.data import read_data
 from minbert.training.grid import Grid, is_grid
 from minbert.training.pseudo_labels import PlainModels, with_targets
@@ -240,14 +240,16 @@ def train_to_the_end(start, model, data):
     """The loop, then the results."""
     folder, options = start.folder, start.options
     writer = run_folder.tensorboard_writer()(folder / "tensorboard") if options.run.tensorboard else None
-    trainer = Trainer(model, data, options, folder, writer)
-    trainer.loop.resume()
+    trainer = Trainer(model, data, options, folder, writer, start.earlier)
+    trainer.resume(bool(start.extended))
+    start.extend()
     print(f"run: {folder}\n{trainer.describe()}")
     trainer.fit()
     scores = trainer.finish()
     model.bert.save_pretrained(folder / "bert")
     copy_tokenizer(start.found.folder, folder / "bert")
-    write_json(folder / "scores.json", scores)  # last: a folder with scores is a finished run
+    write_json(folder / "scores.json", scores)  # a folder with scores is a finished run
+    drop_state(folder, options.run)
     report(folder, model.tasks, data, scores)
 
 

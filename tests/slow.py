@@ -62,6 +62,7 @@ SLOW = {
     "text/test_tokenization.py::test_megabyte": 1,
     "training/test_analysis.py::test_many_panels": 1,
     "training/test_finished_runs.py": 4,
+    "training/test_going_on.py": 9,
     "training/test_grid.py": 10,
     "training/test_loop.py::test_patience": 2,
     "training/test_loop.py::test_training_learns": 1,

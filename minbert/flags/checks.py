@@ -17,20 +17,21 @@ from datasets import GLUE_TASKS, TASKS
 from minbert.choices import CLASS_STEPS, LR_SCHEDULES
 from minbert.files import UserError, short
 from minbert.flags import types
+from minbert.flags.extension import GROW, extension
 from minbert.flags.fields import needs_of, take
 from minbert.flags.groups import COURSE_NAMES, INPUTS, OUTPUTS, Heads
 from minbert.flags.methods import FROM_COPIES, Regularizers, SemiSupervised
-from minbert.flags.parser import DEFAULTS, GROUPS, Options, build_parser, scored_tasks
+from minbert.flags.parser import DEFAULTS, GROUPS, Options, also_scored_once, build_parser
 from minbert.methods.schedules import SCHEDULES
 
 LEARNING_RATES = {"pretrain": 1e-3, "finetune": 1e-5}
 NOT_SAVED = ("resume", "evaluate", "predict", "input")  # not part of what a run computes
-MAY_CHANGE = ("run_dir", "tensorboard", "checkpoint_minutes", "skip_test")  # these do not decide it either
+MAY_CHANGE = ("run_dir", "tensorboard", "checkpoint_minutes", "skip_test", "keep_state")  # nor do these decide it
 WRITTEN = (*OUTPUTS, "plain_dir")  # where a run writes besides its own folder, which decides nothing either
 NOT_WITH_SCHEMES = (
     *(one.name for group in (Heads, Regularizers, SemiSupervised) for one in fields(group) if one.name != "pooling"),
     *("schedule", "step", "task_order", "balanced_sample", "init", "eval_train"),
-    *("labels_per_class", "train_on_augmented"),
+    *("labels_per_class", "train_on_augmented", "also_score"),
 )
 NEEDS = needs_of(GROUPS.values())
 OF_BREGMAN = ("ema_decay", "consistency_weight", "ramp_up")  # what that preset settles itself
@@ -72,6 +73,7 @@ def check(options):
         options.lr = LEARNING_RATES[options.option]
     if options.tasks is None:
         options.tasks = list(GLUE_TASKS if options.label_scheme else COURSE_NAMES.values())
+    options.also_score = [task for task in options.also_score or () if task not in options.tasks] or None
     _check_rates(options)
     _check_pseudo_labels(options)
     _check_needs(options)
@@ -120,7 +122,7 @@ def _check_rates(options):
 
 def _check_tasks(options):
     """Refuse a flag about a task that the run does not train or score."""
-    scored, trained = scored_tasks(options.tasks), ",".join(options.tasks)
+    scored, trained = [*options.tasks, *(options.also_score or ())], ",".join(options.tasks)
     for flag, tasks in (
         *((flag, options.tasks) for flag in ("limit", "batch_size", *FROM_COPIES, "unlabeled", "train_on_augmented")),
         ("dev_limit", scored),
@@ -139,7 +141,7 @@ def _check_tasks(options):
 def _check_kinds(options):
     """Unknown tasks, and what flags need of their kinds: --pairs a task on pairs, --sts_head one with a score,
     --sst_head one with ordered classes, TSA and what learns from copies probabilities."""
-    names = scored_tasks(options.tasks)
+    names = [*options.tasks, *(options.also_score or ())]
     if unknown := [name for name in names if name not in TASKS]:
         raise UserError(f"{', '.join(unknown)}: no such task; there are {', '.join(TASKS)}")
     tasks = {name: TASKS[name] for name in names}
@@ -192,6 +194,8 @@ def _check_extras(options):
         step = options.step or SCHEDULES[options.schedule].step
         if step != "summed" or len(options.tasks) < 2:
             raise UserError("--pcgrad needs steps with several tasks: --schedule simultaneous, or --step summed")
+        if options.accumulate > 1:
+            raise UserError("--pcgrad projects the gradients of one step, so --accumulate has none to add up")
 
 
 def _check_needs(options):
@@ -260,16 +264,19 @@ def digest(saved):
     """16 hex digits of the flags of a config.json, but for those that decide nothing or that its record of model and
     data holds by content. One at its default is left out: a flag that is new some day changes no digest."""
     where = (*MAY_CHANGE, *WRITTEN, "model", "init", "data_dir", "glue_dir", "imdb_dir", "text", *INPUTS)
+    where += ("also_score",)  # the state's own heads tell, and older records lack the flag
     deciding = {name: value for name, value in saved.items() if name not in where and value != DEFAULTS.get(name)}
     return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def resumed(options, saved):
-    """The flags, as a namespace, of the run being continued; one given now must agree with them. Raises UserError."""
+    """The flags, as a namespace, of the run being continued; one given now must agree with them, or be one that may
+    change. Raises UserError."""
     saved = checked_flags(saved, build_parser(), f"--resume {folder_of(options)}")
-    refuse_other_flags(options, saved, (*MAY_CHANGE, *WRITTEN))
-    given = [name for name in WRITTEN if name in options.given]
-    keep = {name: getattr(options, name) for name in (*NOT_SAVED, *MAY_CHANGE, *given, "given")}
+    refuse_other_flags(options, saved, (*MAY_CHANGE, *WRITTEN, *GROW))
+    extension(options, saved)
+    given = [name for name in (*MAY_CHANGE, *WRITTEN, *GROW) if name in options.given]
+    keep = {name: getattr(options, name) for name in (*NOT_SAVED, "run_dir", *given, "given")}
     return argparse.Namespace(**{**saved, **keep})
 
 
@@ -302,6 +309,8 @@ def checked_flags(saved, parser, where):
                 "somebody changed it, or it is damaged; start a new run"
             )
         found[name] = saved[name]
+    if "also_score" in found.keys() - saved.keys() and found["tasks"]:
+        found["also_score"] = also_scored_once(found["tasks"])
     return found
 
 
