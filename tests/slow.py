@@ -61,6 +61,7 @@ SLOW = {
     "text/test_tokenization.py::test_equal_to_transformers": 4,
     "text/test_tokenization.py::test_megabyte": 1,
     "training/test_analysis.py::test_many_panels": 1,
+    "training/test_export.py": 8,
     "training/test_finished_runs.py": 4,
     "training/test_going_on.py": 9,
     "training/test_grid.py": 10,

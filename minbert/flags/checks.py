@@ -25,9 +25,10 @@ from minbert.flags.parser import DEFAULTS, GROUPS, Options, also_scored_once, bu
 from minbert.methods.schedules import SCHEDULES
 
 LEARNING_RATES = {"pretrain": 1e-3, "finetune": 1e-5}
-NOT_SAVED = ("resume", "evaluate", "predict", "input")  # not part of what a run computes
+NOT_SAVED = ("resume", "evaluate", "predict", "input", "output", "format", "export")  # not part of what a run computes
 MAY_CHANGE = ("run_dir", "tensorboard", "checkpoint_minutes", "skip_test", "keep_state")  # nor do these decide it
 WRITTEN = (*OUTPUTS, "plain_dir")  # where a run writes besides its own folder, which decides nothing either
+ELSEWHERE = (*MAY_CHANGE, *WRITTEN, "data_dir", "glue_dir", "imdb_dir", "text", *INPUTS)  # where files are
 NOT_WITH_SCHEMES = (
     *(one.name for group in (Heads, Regularizers, SemiSupervised) for one in fields(group) if one.name != "pooling"),
     *("schedule", "step", "task_order", "balanced_sample", "init", "eval_train"),
@@ -35,7 +36,7 @@ NOT_WITH_SCHEMES = (
 )
 NEEDS = needs_of(GROUPS.values())
 OF_BREGMAN = ("ema_decay", "consistency_weight", "ramp_up")  # what that preset settles itself
-WITH_PREDICT = ("predict", "input", "use_gpu", "precision")
+WITH_PREDICT = ("predict", "input", "output", "format", "use_gpu", "precision")
 WITH_EVALUATE = (
     *("evaluate", "data_dir", "glue_dir", "imdb_dir", "dev_limit", "run_dir", "use_gpu", "precision"),
     *INPUTS,
@@ -45,12 +46,13 @@ WITH_EVALUATE = (
 def parse(argv=None):
     """The command line as a namespace, not yet checked, plus `given`: the names that were on the line."""
     options = build_parser().parse_with_given(argv)
-    for flag, useful in (("evaluate", WITH_EVALUATE), ("predict", WITH_PREDICT)):
+    for flag, useful in (("evaluate", WITH_EVALUATE), ("predict", WITH_PREDICT), ("export", ("export",))):
         useless = [name for name in options.given if name not in useful]
         if getattr(options, flag) and useless:
             raise UserError(f"--{useless[0]} is of no use with --{flag}: the saved run says how it was made")
-    if options.input and not options.predict:
-        raise UserError("--input is what --predict reads: give --predict RUN too")
+    for flag in ("input", "output", "format"):
+        if flag in options.given and not options.predict:
+            raise UserError(f"--{flag} is of no use without --predict: give --predict RUN too")
     check_resume(options)
     return options
 
@@ -263,8 +265,7 @@ def to_saved(options):
 def digest(saved):
     """16 hex digits of the flags of a config.json, but for those that decide nothing or that its record of model and
     data holds by content. One at its default is left out: a flag that is new some day changes no digest."""
-    where = (*MAY_CHANGE, *WRITTEN, "model", "init", "data_dir", "glue_dir", "imdb_dir", "text", *INPUTS)
-    where += ("also_score",)  # the state's own heads tell, and older records lack the flag
+    where = (*ELSEWHERE, "model", "init", "also_score")  # also_score: the state's own heads tell, older records lack it
     deciding = {name: value for name, value in saved.items() if name not in where and value != DEFAULTS.get(name)}
     return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -321,18 +322,18 @@ def _could_be_typed(parser, name, default, value):
     if isinstance(default, bool):
         return isinstance(value, bool)
     try:
-        typed = parser.parse_args([f"--{name}={_as_typed(value)}"])
+        typed = parser.parse_args([f"--{name}={as_typed(value)}"])
     except (UserError, TypeError):
         return False
     return getattr(typed, name) == value
 
 
-def _as_typed(value):
+def as_typed(value):
     """The text that stands for a flag's value on the command line. TypeError for what no flag ever is."""
     if isinstance(value, dict):
-        return ",".join(f"{task}={_as_typed(one)}" for task, one in value.items())
+        return ",".join(f"{task}={as_typed(one)}" for task, one in value.items())
     if isinstance(value, list):
-        return ",".join(map(_as_typed, value))
+        return ",".join(map(as_typed, value))
     if isinstance(value, float):
         return format(Decimal(repr(value)), "f")  # never 1e-05, which has no point and so would be rows, not a share
     if isinstance(value, bool) or not isinstance(value, (int, str)):

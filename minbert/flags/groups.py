@@ -260,3 +260,16 @@ class SavedRun:
         metavar="RUN", help="read sentences, or pairs with a tab between, and print what each head of a saved run says"
     )
     input: str | None = flag(metavar="FILE", help="what --predict reads (default: standard input)")
+    output: str | None = flag(
+        metavar="FILE", help="where --predict writes, whole or not at all (default: standard output)"
+    )
+    format: str = flag(
+        "text",
+        choices=("text", "json", "tsv"),
+        help="what --predict prints: text for reading, a JSON object a line, or a table",
+    )
+    export: list | None = flag(
+        nargs=2,
+        metavar=("RUN", "FOLDER"),
+        help="write each head of a saved run as FOLDER/TASK, a Hugging Face folder that transformers.pipeline runs",
+    )
