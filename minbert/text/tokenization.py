@@ -149,6 +149,10 @@ class Tokenizer:
         """{token: id}, by id."""
         return dict(sorted(self._rust.get_vocab().items(), key=lambda item: item[1]))
 
+    def to_json(self):
+        """The contents of a tokenizer.json, without truncation and padding."""
+        return self._rust.to_str()
+
     @classmethod
     def from_folder(cls, folder, most=1 << 31):
         """From `tokenizer.json`, else from `vocab.txt` (lower-casing, as bert-base-uncased). Raises UserError where

@@ -33,6 +33,13 @@ def save_state(loop, path):
             raise error.__context__ if isinstance(error.__context__, OSError) else error from None
 
 
+def drop_state(folder, run):
+    """The state of a finished run goes, which is as large as the weights and the optimizer's moments together, unless
+    --keep_state is among the flags of its group `run`."""
+    if not run.keep_state:
+        (folder / "state.pt").unlink(missing_ok=True)
+
+
 def load_state(loop, path):
     """Go back to where the last checkpoint stood. Raises UserError for a file that is damaged or no state of such a
     run, and where the flags are others now."""
@@ -49,7 +56,7 @@ def load_state(loop, path):
 
 
 def _restore(loop, state, path):
-    if state.get("identity", loop.identity) != loop.identity:  # older states have none
+    if state.get("identity", loop.identity) not in (loop.identity, *loop.earlier):  # older states have none
         raise UserError(
             f"{path}: not a state of this run with the flags that its config.json has now; put those back, or start "
             "a new run"
