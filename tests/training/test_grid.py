@@ -279,9 +279,11 @@ def test_a_run_is_no_grid_to_resume(finished, tmp_path, argv_of):
     assert f"no {RECORD} there" in tiny.script("--resume", tmp_path / "nowhere", *GRID).error
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "{}"], ids=["empty", "cut", "list", "foreign"])
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", {"versions": "2.13"}, {"machine": {"threads": "2"}}], ids=str)
 def test_a_damaged_record(finished, tmp_path, content):
     folder = shutil.copytree(finished[0], tmp_path / "grid")
+    if isinstance(content, dict):
+        content = json.dumps({**tiny.read_json(folder / RECORD), **content})
     (folder / RECORD).write_text(content)
     before = contents(folder)
     assert f"{folder / RECORD}: not the record of a grid" in tiny.script("--resume", folder).error
