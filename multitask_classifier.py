@@ -47,6 +47,7 @@ from minbert.training.data import read_data
 from minbert.training.export import export_heads
 from minbert.training.grid import Grid, is_grid
 from minbert.training.pseudo_labels import PlainModels, with_targets
+from minbert.training.run_report import write_report
 from minbert.training.saved import saved_scores
 from minbert.training.trainer import Trainer
 
@@ -224,6 +225,7 @@ def train_plain(options):
     start = run_folder.begin(options)
     scores = train_plain_models(start).finish(start.folder)
     report(start.folder, start.options.scored, start.data, scores)
+    print(write_report(start.folder))
 
 
 def train_plain_models(start):
@@ -255,6 +257,7 @@ def train_to_the_end(start, model, data):
     write_json(folder / "scores.json", scores)  # a folder with scores is a finished run
     drop_state(folder, options.run)
     report(folder, model.tasks, data, scores)
+    print(write_report(folder))
 
 
 def complete(start):
@@ -274,6 +277,7 @@ def complete(start):
         if not path.is_file():
             print(f"missing, and not to be made again without the weights and the state: {path}")
     report(folder, options.scored, data, saved_scores(folder))
+    print(write_report(folder))
 
 
 def report(folder, tasks, data, scores):
