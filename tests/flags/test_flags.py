@@ -250,8 +250,10 @@ def test_precision_and_use_gpu():
     assert tiny.parse().precision == "fp32"
     assert tiny.parse("--use_gpu").precision == "bf16"
     assert tiny.parse("--use_gpu", "--precision", "fp32").precision == "fp32"
-    with pytest.raises(UserError, match="--precision bf16 needs --use_gpu"):
-        tiny.parse("--precision", "bf16")
+    assert tiny.parse("--precision", "bf16").precision == "bf16"
+    assert tiny.parse(*BASE, "--use_gpu", "--smart", "1").precision == "fp32"
+    with pytest.raises(UserError, match="--smart needs --precision fp32"):
+        tiny.parse(*BASE, "--precision", "bf16", "--smart", "1")
 
 
 ELSEWHERE = {  # flags whose tests run the whole script: test_cli.py and test_resume.py
@@ -343,7 +345,7 @@ def test_defaults_are_the_course_s():
         "--tasks sst --limit quora=5",
         "--tasks sst --batch_size sst=4,quora=5",
         "--tasks cfimdb --dev_limit sst=5",
-        "--precision bf16",
+        "--precision bf16 --smart 1",
         "--precision fp16 --use_gpu",
         "--attention flash",
         "--use_gpu yes",
