@@ -20,6 +20,8 @@ MINILM_NOTE = (
     "model that never saw such pairs."
 )
 
+NEARLY = 0.01  # a share of examples kept that is nearly none; 1 less this is nearly all
+
 
 @dataclass
 class Line:
@@ -62,6 +64,17 @@ def collect(table):
     return lines
 
 
+def untreated(line):
+    """In words, what of its method a row never got: TSA or a threshold that, in every epoch of every seed, kept nearly
+    none of the examples, or nearly all. Empty where it was treated."""
+    shares = {}
+    for record in (record for result in line.results for record in result["history"]):
+        for name, share in record.get("kept", {}).items():
+            shares.setdefault(name, []).append(share)
+    none = [f"{name} at most {NEARLY}" for name, kept in shares.items() if max(kept) <= NEARLY]
+    return none + [f"{name} at least {1 - NEARLY}" for name, kept in shares.items() if min(kept) >= 1 - NEARLY]
+
+
 def mean_and_deviation(values):
     """(mean, sample standard deviation) of a list; the deviation of fewer than two values is None."""
     return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
@@ -77,6 +90,8 @@ def markdown(table, lines):
     parts = [f"## {table.title}", grid([head, *body]), _legend(table, lines), *([table.note] if table.note else [])]
     if notes := [f"- {row.title}: {row.note}" for row in table.rows if row.note]:
         parts.append("\n".join(notes))
+    if missed := [f"- {line.row.title}: {', '.join(what)}" for line in lines if (what := untreated(line))]:
+        parts.append("† Not treated, so no comparison: kept in every epoch of every seed\n" + "\n".join(missed))
     if waiting := [line for line in lines if not line.results]:
         names = [line.row.name + (" (changed since it ran)" if line.stale else "") for line in waiting]
         parts.append(f"Open: {', '.join(names)}.")
@@ -90,14 +105,22 @@ def _cells(table, line):
         values, paper = line.values(path), line.row.paper.get(heading)
         cell = "open" if paper is not None and not line.results else "–" if paper is not None else ""
         if values:
-            cell = mean_text(values)
-            cell += "*" if is_on_part(line, path) else ""
+            cell = mean_text(values) + ("*" if is_on_part(line, path) else "") + _last(line, path, values)
         cells.append(cell + (f" ({paper:.3f})" if paper is not None else ""))
     return cells
 
 
+def _last(line, path, best):
+    """The last epoch's mean in brackets, where it is another than the best one's: the best is chosen on the dev set
+    itself, which hides the harm of later epochs."""
+    last = line.values(f"last_epoch.{path}")
+    if last == best or len(last) < len(best):
+        return ""
+    return f" [last {statistics.fmean(last):.3f}]"
+
+
 def mean_text(values):
-    """ "mean ± deviation" of the seeds' figures."""
+    """The seeds' mean ± their deviation."""
     mean, deviation = mean_and_deviation(values)
     return f"{mean:.3f}" + (f" ± {deviation:.3f}" if deviation is not None else "")
 
@@ -118,9 +141,9 @@ def _circumstances(line):
 
 
 def label(line, lines):
-    """The row's title; with model and data where the table mixes several."""
+    """The row's title, † where it was not treated; with model and data where the table mixes several."""
     mixed = len(_settings(lines)) > 1 and line.results
-    return line.row.title + (f" [{_setting(line)}]" if mixed else "")
+    return line.row.title + (" †" if untreated(line) else "") + (f" [{_setting(line)}]" if mixed else "")
 
 
 def _setting(line):
@@ -158,6 +181,8 @@ def _legend(table, lines):
             f"The masked-LM checkpoint: {scores['texts']:,.0f} texts, epochs: {scores['epochs']:g}; held-out "
             f"perplexity {scores['perplexity_before']:.1f} before, {scores['perplexity']:.1f} after."
         )
+    if any(_last(line, path, line.values(path)) for line in measured for path in table.columns.values()):
+        text.append("[last ...]: the mean after the last epoch, where the best one was another.")
     if any(line.fraction < 1 for line in measured):
         text.append("A fraction below 1: trained on that fixed share of each task's training rows.")
     return " ".join(text)

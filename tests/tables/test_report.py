@@ -1,5 +1,6 @@
 """The report: means, deviations and marks by hand, and the pictures' contents."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -96,3 +97,48 @@ def test_the_curves_are_means_by_epoch_of_trained_tasks(script, run, monkeypatch
     bars = {panel.get_title(): panel for panel in pictures._bars(table, lines).axes}
     widths = [bar.get_width() for bar in bars["SST"].patches]
     assert widths == pytest.approx([0.5, 0.511, 0.5, 0.5, 0.5])  # ours, the paper's, and the rows it has not
+
+
+def change_history(row, seed, *records):
+    """Write what differs from the default into the epochs of a result's history."""
+    result = result_of(row, seed)
+    (first,) = {json.dumps(record) for record in result["history"][:1]}
+    result["history"] = [{**json.loads(first), "epoch": n, **record} for n, record in enumerate(records, 1)]
+    store.put(TABLE, result)
+
+
+@pytest.mark.parametrize(
+    ("kept", "says"),
+    [
+        ([0.0, 0.01, 0.002], "at most 0.01"),
+        ([0.0, 0.011, 0.002], None),
+        ([0.99, 1.0, 0.995], "at least 0.99"),
+        ([0.98, 1.0, 1.0], None),
+        ([0.0, 1.0, 1.0], None),
+    ],
+)
+def test_a_row_that_was_not_treated_says_so(script, run, home, capsys, kept, says):
+    run("--seeds", "2", "--only", "plain")
+    for seed in (11711, 11712):
+        change_history("plain", seed, *({"kept": {"sst UDA kept": share, "sts UDA kept": 0.5}} for share in kept))
+    text, _ = shown(capsys)
+    assert ("| Plain † " in text) == bool(says)
+    assert ("† Not treated, so no comparison" in text) == bool(says)
+    if says:
+        assert f"\n- Plain: sst UDA kept {says}\n" in text
+        change_history("plain", 11711, {"kept": {"sst UDA kept": 0.5}})  # one seed was treated
+        assert "†" not in shown(capsys)[0]
+
+
+def test_the_last_epoch_stands_beside_the_best(script, run, home, capsys):
+    run("--seeds", "2", "--only", "plain")
+    best = result_of("plain", 11711)["scores"]["dev"]["sst"]["accuracy"]
+    for seed, last in ((11711, best), (11712, best - 0.1)):
+        change_history("plain", seed, {"dev": {"sst": {"accuracy": best}}}, {"dev": {"sst": {"accuracy": last}}})
+    text, rows = shown(capsys)
+    assert rows["Plain"]["SST"] == f"{best:.3f} ± 0.000 [last {best - 0.05:.3f}] (0.511)"
+    assert "[last" not in rows["Plain"]["STS"]  # the history says nothing of it
+    assert "[last ...]: the mean after the last epoch" in text
+    for seed in (11711, 11712):
+        change_history("plain", seed, {"dev": {"sst": {"accuracy": best}}})
+    assert "[last" not in shown(capsys)[0]
