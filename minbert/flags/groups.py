@@ -49,6 +49,9 @@ class Model:
         metavar="N",
         help="longest sequence in tokens (default: %(default)s, or as many as the model has positions)",
     )
+    truncate: str = flag(
+        "head", choices=("head", "tail"), help="which end is kept of a text that is longer (default: %(default)s)"
+    )
     use_gpu: bool = flag(False, help="train on the CUDA device")
     precision: str | None = flag(
         choices=("fp32", "bf16"),

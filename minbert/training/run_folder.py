@@ -133,7 +133,8 @@ def find_model(flags):
 def fit(options, found):
     """As data.fit_to_checkpoint, with what it needs of the flags."""
     pairs = any(task.is_pair for task in options.scored.values())
-    return fit_to_checkpoint(found, options.model.max_length, "max_length" in options.given, pairs)
+    model = options.model
+    return fit_to_checkpoint(found, model.max_length, "max_length" in options.given, pairs, model.truncate)
 
 
 def check_device(model, what):

@@ -246,6 +246,18 @@ def test_checkpoint_minutes(tmp_path, tiny_model, tiny_data, monkeypatch):
     assert saved == {10: [0], 1e-9: [1, 2, 3, 4, 5, 0]}  # at the end of the epoch, and after each step
 
 
+def test_truncate(run_of):
+    (one, _), (two, head), (three, tail) = (
+        run_of(*more) for more in (("--max_length", 12), ("--max_length", 12, "--truncate", "head"),
+                                   ("--max_length", 12, "--truncate", "tail"))
+    )  # fmt: skip
+    assert one.losses == two.losses != three.losses
+    for name in ("sst", "quora"):
+        kept, left = (t.data[name]["train"].sequences for t in (head, tail))
+        assert list(kept.lengths) == list(left.lengths)
+        assert (kept.ids != left.ids).any()
+
+
 def test_precision_and_use_gpu():
     assert tiny.parse().precision == "fp32"
     assert tiny.parse("--use_gpu").precision == "bf16"
