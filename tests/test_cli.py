@@ -58,7 +58,7 @@ def test_the_files_of_a_run(finished):
 def test_config_records_flags_versions_model_and_data(finished, tiny_model, tiny_data):
     folder, _ = finished
     config = tiny.read_json(folder / "config.json")
-    dests = {action.dest for action in command_line.build_parser()._actions} - {"help"}
+    dests = {action.dest for action in command_line.build_parser()._actions} - {"help", "help_all"}
     assert set(config["flags"]) == dests - set(command_line.NOT_SAVED)
     assert config["flags"]["lr"] == 1e-3
     assert config["flags"]["tasks"] == ["sst", "quora", "sts"]

@@ -102,6 +102,7 @@ def begin(options):
         check_unchanged(folder, saved, config)
         if before := [*saved.get("went_on_from", ()), *([extended] if extended else [])]:
             config["went_on_from"] = before
+            config["flags"] = {**saved["flags"], **{name: config["flags"][name] for name in extended}}
     return Start(options, folder, found, data, config, is_new=saved is None, extended=extended)
 
 
