@@ -26,9 +26,10 @@ from minbert.flags.parser import DEFAULTS, GROUPS, Options, also_scored_once, bu
 from minbert.methods.schedules import SCHEDULES
 
 LEARNING_RATES = {"pretrain": 1e-3, "finetune": 1e-5}
-NOT_SAVED = ("resume", "config", "evaluate", "predict", "input")  # not part of what a run computes
+NOT_SAVED = ("resume", "config", "evaluate", "predict", "input", "output", "format", "export")  # not what a run is
 MAY_CHANGE = ("run_dir", "tensorboard", "checkpoint_minutes", "skip_test", "keep_state")  # nor do these decide it
 WRITTEN = (*OUTPUTS, "plain_dir")  # where a run writes besides its own folder, which decides nothing either
+ELSEWHERE = (*MAY_CHANGE, *WRITTEN, "data_dir", "glue_dir", "imdb_dir", "text", *INPUTS)  # where files are
 NOT_WITH_SCHEMES = (
     *(one.name for group in (Heads, Regularizers, SemiSupervised) for one in fields(group) if one.name != "pooling"),
     *("schedule", "step", "task_order", "balanced_sample", "init", "eval_train"),
@@ -36,7 +37,7 @@ NOT_WITH_SCHEMES = (
 )
 NEEDS = needs_of(GROUPS.values())
 OF_BREGMAN = ("ema_decay", "consistency_weight", "ramp_up")  # what that preset settles itself
-WITH_PREDICT = ("predict", "input", "use_gpu", "precision")
+WITH_PREDICT = ("predict", "input", "output", "format", "use_gpu", "precision")
 WITH_EVALUATE = (
     *("evaluate", "data_dir", "glue_dir", "imdb_dir", "dev_limit", "run_dir", "use_gpu", "precision"),
     *INPUTS,
@@ -48,12 +49,13 @@ def parse(argv=None):
     parser = build_parser()
     argv = with_config(sys.argv[1:] if argv is None else argv, parser, _flags_typed)
     options = parser.parse_with_given(argv)
-    for flag, useful in (("evaluate", WITH_EVALUATE), ("predict", WITH_PREDICT)):
+    for flag, useful in (("evaluate", WITH_EVALUATE), ("predict", WITH_PREDICT), ("export", ("export",))):
         useless = [name for name in options.given if name not in useful]
         if getattr(options, flag) and useless:
             raise UserError(f"--{useless[0]} is of no use with --{flag}: the saved run says how it was made")
-    if options.input and not options.predict:
-        raise UserError("--input is what --predict reads: give --predict RUN too")
+    for flag in ("input", "output", "format"):
+        if flag in options.given and not options.predict:
+            raise UserError(f"--{flag} is of no use without --predict: give --predict RUN too")
     check_resume(options)
     return options
 
@@ -87,7 +89,7 @@ def check(options):
     _check_rates(options)
     _check_pseudo_labels(options)
     _check_needs(options)
-    options.precision = checked_precision(options.precision, options.use_gpu)
+    options.precision = checked_precision(options.precision, options.use_gpu, options.smart)
     if options.warmup and options.lr_schedule == "constant":
         others = " or ".join(name for name in LR_SCHEDULES if name != "constant")
         raise UserError(f"--warmup needs --lr_schedule {others} (a constant rate has no warm-up)")
@@ -111,11 +113,11 @@ def new_run_dir():
     return str(Path("runs") / f"{time.strftime('%Y-%m-%d_%H-%M-%S')}-{secrets.token_hex(4)}")
 
 
-def checked_precision(precision, use_gpu):
-    """The precision asked for, or the device's own."""
-    if precision == "bf16" and not use_gpu:
-        raise UserError("--precision bf16 needs --use_gpu: on most CPUs bf16 is many times slower than fp32")
-    return precision or ("bf16" if use_gpu else "fp32")
+def checked_precision(precision, use_gpu, smart=0):
+    """The precision asked for, or the device's own. Whether a CPU multiplies bf16 is asked of torch, later."""
+    if precision == "bf16" and smart:
+        raise UserError("--smart needs --precision fp32: its step of 1e-5 is lost among the three digits of bf16")
+    return precision or ("bf16" if use_gpu and not smart else "fp32")
 
 
 def _check_rates(options):
@@ -273,8 +275,7 @@ def to_saved(options):
 def digest(saved):
     """16 hex digits of the flags of a config.json, but for those that decide nothing or that its record of model and
     data holds by content. One at its default is left out: a flag that is new some day changes no digest."""
-    where = (*MAY_CHANGE, *WRITTEN, "model", "init", "data_dir", "glue_dir", "imdb_dir", "text", *INPUTS)
-    where += ("also_score",)  # the state's own heads tell, and older records lack the flag
+    where = (*ELSEWHERE, "model", "init", "also_score")  # also_score: the state's own heads tell, older records lack it
     deciding = {name: value for name, value in saved.items() if name not in where and value != DEFAULTS.get(name)}
     return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -301,10 +302,12 @@ def of_saved_run(options, saved, folder):
     """The flags, as a namespace, of the run in a folder that is not to be trained on, with those given now. What it
     began with (--init) is past, its own prediction files (--sst_dev_out and its kin) stay as they are, and --skip_test
     was for its end."""
+    saved = checked_flags(saved, build_parser(), folder)
     now = {name: getattr(options, name) for name in ("use_gpu", "precision", "given")}
+    if now["precision"] is None and now["use_gpu"] == saved["use_gpu"]:
+        now["precision"] = saved["precision"]  # on its own device a run gives the answers that it was scored with
     now |= dict.fromkeys(("init", *OUTPUTS))
     given = {name: getattr(options, name) for name in options.given}
-    saved = checked_flags(saved, build_parser(), folder)
     return argparse.Namespace(**{**saved, **now, "skip_test": False, **given})
 
 

@@ -18,7 +18,7 @@ from minbert.readers import read_json
 
 MOST_BYTES = 1 << 20
 YES, NO, NOTHING = ("true", "yes", "on"), ("false", "no", "off"), ("null", "~", "")
-NOT_IN_FILES = ("config", "resume", "evaluate", "predict", "input", "output", "export", "help", "help_all")
+NOT_IN_FILES = ("config", "resume", "evaluate", "predict", "input", "output", "format", "export", "help", "help_all")
 
 
 def with_config(argv, parser, flags_of_run):

@@ -65,6 +65,7 @@ def page(parser):
 def invocation(action, brief=False):
     """The flag as it is typed: `--lr X`, `--pairs {fused,concat}`; briefly, long choices are left out."""
     value = action.metavar or (f"{{{','.join(map(str, action.choices))}}}" if action.choices else "")
+    value = " ".join(value) if isinstance(value, tuple) else value
     if action.nargs == "?":
         value = f"[{value}]"
     if brief and len(value) > TEXT - 6 - len(action.option_strings[-1]):
