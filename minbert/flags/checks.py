@@ -6,6 +6,7 @@ frozen groups of `Options`, and nobody else changes a flag. Imports no torch: a 
 
 import argparse
 import hashlib
+import itertools
 import json
 import secrets
 import time
@@ -20,14 +21,17 @@ from minbert.flags import types
 from minbert.flags.fields import needs_of, take
 from minbert.flags.groups import COURSE_NAMES, INPUTS, OUTPUTS, Heads
 from minbert.flags.methods import FROM_COPIES, Regularizers, SemiSupervised
+from minbert.flags.own_task import OwnTask
 from minbert.flags.parser import DEFAULTS, GROUPS, Options, build_parser, scored_tasks
 from minbert.methods.schedules import SCHEDULES
 
 LEARNING_RATES = {"pretrain": 1e-3, "finetune": 1e-5}
+MOST_STEPS = 1000  # of a range of scores that are told in classes
 NOT_SAVED = ("resume", "evaluate", "predict", "input", "output", "format", "export")  # not part of what a run computes
 MAY_CHANGE = ("run_dir", "tensorboard", "checkpoint_minutes", "skip_test")  # these do not decide it either
 WRITTEN = (*OUTPUTS, "plain_dir")  # where a run writes besides its own folder, which decides nothing either
-ELSEWHERE = (*MAY_CHANGE, *WRITTEN, "data_dir", "glue_dir", "imdb_dir", "text", *INPUTS)  # where files are
+# Where files are, which decides nothing: what is in them is held by the record of model and data
+ELSEWHERE = (*MAY_CHANGE, *WRITTEN, "data_dir", "glue_dir", "imdb_dir", "text", *INPUTS, "train", "dev", "test")
 NOT_WITH_SCHEMES = (
     *(one.name for group in (Heads, Regularizers, SemiSupervised) for one in fields(group) if one.name != "pooling"),
     *("schedule", "step", "task_order", "balanced_sample", "init", "eval_train"),
@@ -37,7 +41,7 @@ NEEDS = needs_of(GROUPS.values())
 OF_BREGMAN = ("ema_decay", "consistency_weight", "ramp_up")  # what that preset settles itself
 WITH_PREDICT = ("predict", "input", "output", "format", "use_gpu", "precision")
 WITH_EVALUATE = (
-    *("evaluate", "data_dir", "glue_dir", "imdb_dir", "dev_limit", "run_dir", "use_gpu", "precision"),
+    *("evaluate", "data_dir", "glue_dir", "imdb_dir", "dev_limit", "run_dir", "use_gpu", "precision", "dev", "test"),
     *INPUTS,
 )
 
@@ -72,8 +76,9 @@ def check(options):
     options = argparse.Namespace(**vars(options))
     if options.lr is None:
         options.lr = LEARNING_RATES[options.option]
+    own = _check_own(options)
     if options.tasks is None:
-        options.tasks = list(GLUE_TASKS if options.label_scheme else COURSE_NAMES.values())
+        options.tasks = list(own) or list(GLUE_TASKS if options.label_scheme else COURSE_NAMES.values())
     _check_rates(options)
     _check_pseudo_labels(options)
     _check_needs(options)
@@ -120,6 +125,46 @@ def _check_rates(options):
         )
 
 
+def _check_own(options):
+    """{name: Task} of the task that the flags tell by themselves, or {}."""
+    own = take(OwnTask, vars(options))
+    if own.train is None:
+        return {}
+    for flag, why in (
+        ("text", "COLUMN: which column has the text"),
+        ("label", "COLUMN: which column has the label"),
+        ("dev", "FILE: rows that are not trained on, by which the best epoch is chosen; keep a tenth of yours for it"),
+    ):
+        if getattr(own, flag) is None:
+            raise UserError(f"--train needs --{flag} {why}")
+    columns = [("text", own.text), ("text_pair", own.text_pair), ("label", own.label)]
+    for (flag, column), (other, same) in itertools.combinations(columns, 2):
+        if column == same:
+            raise UserError(f"--{flag} and --{other} name the same column, {column}")
+    if own.regression and own.labels:
+        raise UserError("--labels are names of classes, --regression says that there are none: leave one out")
+    if own.name in TASKS or own.name in COURSE_NAMES:
+        raise UserError(f"--name {own.name}: there is a task of that name; choose another")
+    if options.label_scheme:
+        raise UserError("--train is of no use with --label_scheme: there, a task is an entry of datasets.TASKS")
+    if options.tasks and own.name not in options.tasks:
+        raise UserError(f"--train: --tasks {','.join(options.tasks)} leaves the task out; add {own.name} to it")
+    _check_steps(own, options.sts_head)
+    return own.tasks
+
+
+def _check_steps(own, head):
+    """Refuse a range of scores that the steps of a head with classes do not divide, or into too many."""
+    if own.regression and head in CLASS_STEPS:
+        low, high = own.regression
+        steps = (high - low) / CLASS_STEPS[head]
+        if abs(steps - round(steps)) > 1e-5 or steps > MOST_STEPS:
+            raise UserError(
+                f"--sts_head {head} tells scores in steps of {CLASS_STEPS[head]:g}, which do not divide --regression "
+                f"{low:g},{high:g} into {MOST_STEPS:,} at the most; choose another head or range"
+            )
+
+
 def _check_tasks(options):
     """Refuse a flag about a task that the run does not train or score."""
     scored, trained = scored_tasks(options.tasks), ",".join(options.tasks)
@@ -142,9 +187,10 @@ def _check_kinds(options):
     """Unknown tasks, and what flags need of their kinds: --pairs a task on pairs, --sts_head one with a score,
     --sst_head one with ordered classes, TSA and what learns from copies probabilities."""
     names = scored_tasks(options.tasks)
-    if unknown := [name for name in names if name not in TASKS]:
-        raise UserError(f"{', '.join(unknown)}: no such task; there are {', '.join(TASKS)}")
-    tasks = {name: TASKS[name] for name in names}
+    known = {**TASKS, **take(OwnTask, vars(options)).tasks}
+    if unknown := [name for name in names if name not in known]:
+        raise UserError(f"{', '.join(unknown)}: no such task; there are {', '.join(known)}, or your own with --train")
+    tasks = {name: known[name] for name in names}
     for flag, of_use, none in (
         ("pairs", any(task.is_pair for task in tasks.values()), "no task reads pairs"),
         ("sts_head", any(task.kind == "regression" for task in tasks.values()), "no task has a score"),
@@ -325,7 +371,9 @@ def as_typed(value):
     if isinstance(value, dict):
         return ",".join(f"{task}={as_typed(one)}" for task, one in value.items())
     if isinstance(value, list):
-        return ",".join(map(as_typed, value))
+        texts = all(isinstance(one, str) for one in value)
+        plain = all("," not in one and one == one.strip() and one[:1] != "[" for one in value) if texts else True
+        return ",".join(map(as_typed, value)) if plain else json.dumps(value)
     if isinstance(value, float):
         return format(Decimal(repr(value)), "f")  # never 1e-05, which has no point and so would be rows, not a share
     if isinstance(value, bool) or not isinstance(value, (int, str)):

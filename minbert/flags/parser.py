@@ -11,12 +11,14 @@ from minbert.flags import types
 from minbert.flags.fields import Parser, add_group, defaults_of, flat, take
 from minbert.flags.groups import COURSE_NAMES, Data, Heads, Model, Optimisation, Run, SavedRun, Schedule
 from minbert.flags.methods import PseudoLabels, Regularizers, SemiSupervised
+from minbert.flags.own_task import OwnTask
 
 EPILOG = """examples:
   python multitask_classifier.py --option finetune --use_gpu
   python multitask_classifier.py --option finetune --model minilm --lr 5e-5 --batch_size 16 --epochs 3 \\
       --lr_schedule linear --warmup 0.1 --clip 1 --weight_decay 0.01 --limit quora=14057
   python multitask_classifier.py --option finetune --schedule in_turn --pairs concat --init runs/HEADS
+  python multitask_classifier.py --option finetune --train my.csv --dev my-dev.csv --text review --label stars
   python multitask_classifier.py --resume runs/NAME
   python multitask_classifier.py --evaluate runs/NAME
   echo "A fine film." | python multitask_classifier.py --predict runs/NAME
@@ -32,6 +34,7 @@ GROUPS = {
     "unlabelled": SemiSupervised,
     "pseudo_labels": PseudoLabels,
     "data": Data,
+    "own": OwnTask,
     "run": Run,
 }
 
@@ -48,6 +51,7 @@ class Options:
     unlabelled: SemiSupervised
     pseudo_labels: PseudoLabels
     data: Data
+    own: OwnTask
     run: Run
     given: tuple = ()
 
@@ -77,7 +81,8 @@ class Options:
     @property
     def scored(self):
         """{name: Task} of every task with a head."""
-        return {name: TASKS[name] for name in scored_tasks(self.model.tasks)}
+        known = {**TASKS, **self.own.tasks}
+        return {name: known[name] for name in scored_tasks(self.model.tasks)}
 
 
 def scored_tasks(trained):

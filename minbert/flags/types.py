@@ -1,6 +1,9 @@
 """Types of command-line values: each turns text into a value, or says in one line what was expected."""
 
 import argparse
+import contextlib
+import json
+import re
 
 FLOAT_MAX = 3.4e38  # the largest number that torch's floats hold
 MOST_STEPS = 10**7  # those of an epoch are a list in memory, some gigabytes of it at this length
@@ -75,6 +78,37 @@ def rows_or_share(text):
     if value > 1:
         raise argparse.ArgumentTypeError(f"{text!r}: a share is at most 1.0; rows are whole numbers")
     return value
+
+
+def task_name(text):
+    """What a task of one's own may be called: it names files, weights and flags' values."""
+    if not re.fullmatch(r"[a-z][a-z0-9_-]{0,30}", text):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected up to 31 of a-z, 0-9, - and _, a letter first")
+    return text
+
+
+def class_names(text):
+    """Names of classes: a JSON list of texts, or names with commas between them."""
+    found = [name.strip() for name in text.split(",")]
+    if text.startswith("["):
+        with contextlib.suppress(ValueError):
+            found = json.loads(text)
+    if not all(isinstance(name, str) and name and name.isprintable() for name in found):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected names with commas between them, or a JSON list of them")
+    if len(set(found)) < len(found) or len(found) < 2:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected two names or more, each once")
+    return found
+
+
+def score_range(text):
+    """LOW,HIGH -> [low, high]."""
+    try:
+        low, high = map(float, text.split(","))
+    except ValueError:
+        low, high = 0.0, 0.0
+    if not -FLOAT_MAX < low < high < FLOAT_MAX:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected two numbers LOW,HIGH, the smaller one first")
+    return [low, high]
 
 
 def per_task(value_type):

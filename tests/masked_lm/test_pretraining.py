@@ -58,9 +58,9 @@ def finished(tmp_path_factory, tiny_model, tiny_data, the_script):
 
 def sequences_of(checkpoint, *argv):
     """(the text that these flags name, tokenizer, flags)."""
-    options, files, _ = pretraining.check(pretraining.parse([*map(str, argv)]))
+    options, source, _ = pretraining.check(pretraining.parse([*map(str, argv)]))
     tokenizer = Tokenizer.from_folder(checkpoint)
-    data, _ = text.read_text(files, options.tasks, options.data)
+    data, _ = text.read_text(*source, options.tasks, options.data)
     return text.encode(data, tokenizer, options.model.max_length), tokenizer, options
 
 
@@ -306,7 +306,7 @@ def test_help_needs_no_torch():
 @pytest.mark.parametrize(
     ("flags", "says"),
     [
-        (("--text", "nowhere.txt"), "nowhere.txt: cannot be read"),
+        (("--text", "nowhere.txt"), "nowhere.txt: no such file"),
         (("--text", "nowhere.tsv"), "nowhere.tsv: no such file"),
         (("--text", b"\n  \n"), "no text in it"),
         (("--text", b"the film\nTHE FILM\n"), "fewer than two different texts"),
