@@ -43,7 +43,7 @@ from minbert.text.own_files import with_labels
 from minbert.text.tokenization import SentencePairs, Sequences, copy_tokenizer
 from minbert.training import inference, results, run_folder
 from minbert.training.answers import SavedModel
-from minbert.training.checkpoint import load_weights
+from minbert.training.checkpoint import drop_state, load_weights
 from minbert.training.data import read_data
 from minbert.training.export import export_heads
 from minbert.training.grid import Grid, is_grid
@@ -245,14 +245,16 @@ def train_to_the_end(start, model, data):
     """The loop, then the results."""
     folder, options = start.folder, start.options
     writer = run_folder.tensorboard_writer()(folder / "tensorboard") if options.run.tensorboard else None
-    trainer = Trainer(model, data, options, folder, writer)
-    trainer.loop.resume()
+    trainer = Trainer(model, data, options, folder, writer, start.earlier)
+    trainer.resume(bool(start.extended))
+    start.extend()
     print(f"run: {folder}\n{trainer.describe()}")
     trainer.fit()
     scores = trainer.finish()
     model.bert.save_pretrained(folder / "bert")
     copy_tokenizer(start.found.folder, folder / "bert")
-    write_json(folder / "scores.json", scores)  # last: a folder with scores is a finished run
+    write_json(folder / "scores.json", scores)  # a folder with scores is a finished run
+    drop_state(folder, options.run)
     report(folder, model.tasks, data, scores)
 
 

@@ -6,7 +6,6 @@ frozen groups of `Options`, and nobody else changes a flag. Imports no torch: a 
 
 import argparse
 import hashlib
-import itertools
 import json
 import secrets
 import time
@@ -17,25 +16,24 @@ from pathlib import Path
 from datasets import GLUE_TASKS, TASKS
 from minbert.choices import CLASS_STEPS, LR_SCHEDULES
 from minbert.files import UserError, short
-from minbert.flags import types
+from minbert.flags import own_task, types
+from minbert.flags.extension import GROW, extension
 from minbert.flags.fields import needs_of, take
 from minbert.flags.groups import COURSE_NAMES, INPUTS, OUTPUTS, Heads
 from minbert.flags.methods import FROM_COPIES, Regularizers, SemiSupervised
-from minbert.flags.own_task import OwnTask
-from minbert.flags.parser import DEFAULTS, GROUPS, Options, build_parser, scored_tasks
+from minbert.flags.parser import DEFAULTS, GROUPS, Options, also_scored_once, build_parser
 from minbert.methods.schedules import SCHEDULES
 
 LEARNING_RATES = {"pretrain": 1e-3, "finetune": 1e-5}
-MOST_STEPS = 1000  # of a range of scores that are told in classes
 NOT_SAVED = ("resume", "evaluate", "predict", "input", "output", "format", "export")  # not part of what a run computes
-MAY_CHANGE = ("run_dir", "tensorboard", "checkpoint_minutes", "skip_test")  # these do not decide it either
+MAY_CHANGE = ("run_dir", "tensorboard", "checkpoint_minutes", "skip_test", "keep_state")  # nor do these decide it
 WRITTEN = (*OUTPUTS, "plain_dir")  # where a run writes besides its own folder, which decides nothing either
 # Where files are, which decides nothing: what is in them is held by the record of model and data
 ELSEWHERE = (*MAY_CHANGE, *WRITTEN, "data_dir", "glue_dir", "imdb_dir", "text", *INPUTS, "train", "dev", "test")
 NOT_WITH_SCHEMES = (
     *(one.name for group in (Heads, Regularizers, SemiSupervised) for one in fields(group) if one.name != "pooling"),
     *("schedule", "step", "task_order", "balanced_sample", "init", "eval_train"),
-    *("labels_per_class", "train_on_augmented"),
+    *("labels_per_class", "train_on_augmented", "also_score"),
 )
 NEEDS = needs_of(GROUPS.values())
 OF_BREGMAN = ("ema_decay", "consistency_weight", "ramp_up")  # what that preset settles itself
@@ -76,9 +74,10 @@ def check(options):
     options = argparse.Namespace(**vars(options))
     if options.lr is None:
         options.lr = LEARNING_RATES[options.option]
-    own = _check_own(options)
+    own = own_task.checked(options)
     if options.tasks is None:
         options.tasks = list(own) or list(GLUE_TASKS if options.label_scheme else COURSE_NAMES.values())
+    options.also_score = [task for task in options.also_score or () if task not in options.tasks] or None
     _check_rates(options)
     _check_pseudo_labels(options)
     _check_needs(options)
@@ -125,49 +124,9 @@ def _check_rates(options):
         )
 
 
-def _check_own(options):
-    """{name: Task} of the task that the flags tell by themselves, or {}."""
-    own = take(OwnTask, vars(options))
-    if own.train is None:
-        return {}
-    for flag, why in (
-        ("text", "COLUMN: which column has the text"),
-        ("label", "COLUMN: which column has the label"),
-        ("dev", "FILE: rows that are not trained on, by which the best epoch is chosen; keep a tenth of yours for it"),
-    ):
-        if getattr(own, flag) is None:
-            raise UserError(f"--train needs --{flag} {why}")
-    columns = [("text", own.text), ("text_pair", own.text_pair), ("label", own.label)]
-    for (flag, column), (other, same) in itertools.combinations(columns, 2):
-        if column == same:
-            raise UserError(f"--{flag} and --{other} name the same column, {column}")
-    if own.regression and own.labels:
-        raise UserError("--labels are names of classes, --regression says that there are none: leave one out")
-    if own.name in TASKS or own.name in COURSE_NAMES:
-        raise UserError(f"--name {own.name}: there is a task of that name; choose another")
-    if options.label_scheme:
-        raise UserError("--train is of no use with --label_scheme: there, a task is an entry of datasets.TASKS")
-    if options.tasks and own.name not in options.tasks:
-        raise UserError(f"--train: --tasks {','.join(options.tasks)} leaves the task out; add {own.name} to it")
-    _check_steps(own, options.sts_head)
-    return own.tasks
-
-
-def _check_steps(own, head):
-    """Refuse a range of scores that the steps of a head with classes do not divide, or into too many."""
-    if own.regression and head in CLASS_STEPS:
-        low, high = own.regression
-        steps = (high - low) / CLASS_STEPS[head]
-        if abs(steps - round(steps)) > 1e-5 or steps > MOST_STEPS:
-            raise UserError(
-                f"--sts_head {head} tells scores in steps of {CLASS_STEPS[head]:g}, which do not divide --regression "
-                f"{low:g},{high:g} into {MOST_STEPS:,} at the most; choose another head or range"
-            )
-
-
 def _check_tasks(options):
     """Refuse a flag about a task that the run does not train or score."""
-    scored, trained = scored_tasks(options.tasks), ",".join(options.tasks)
+    scored, trained = [*options.tasks, *(options.also_score or ())], ",".join(options.tasks)
     for flag, tasks in (
         *((flag, options.tasks) for flag in ("limit", "batch_size", *FROM_COPIES, "unlabeled", "train_on_augmented")),
         ("dev_limit", scored),
@@ -186,8 +145,8 @@ def _check_tasks(options):
 def _check_kinds(options):
     """Unknown tasks, and what flags need of their kinds: --pairs a task on pairs, --sts_head one with a score,
     --sst_head one with ordered classes, TSA and what learns from copies probabilities."""
-    names = scored_tasks(options.tasks)
-    known = {**TASKS, **take(OwnTask, vars(options)).tasks}
+    names = [*options.tasks, *(options.also_score or ())]
+    known = {**TASKS, **take(own_task.OwnTask, vars(options)).tasks}
     if unknown := [name for name in names if name not in known]:
         raise UserError(f"{', '.join(unknown)}: no such task; there are {', '.join(known)}, or your own with --train")
     tasks = {name: known[name] for name in names}
@@ -240,6 +199,8 @@ def _check_extras(options):
         step = options.step or SCHEDULES[options.schedule].step
         if step != "summed" or len(options.tasks) < 2:
             raise UserError("--pcgrad needs steps with several tasks: --schedule simultaneous, or --step summed")
+        if options.accumulate > 1:
+            raise UserError("--pcgrad projects the gradients of one step, so --accumulate has none to add up")
 
 
 def _check_needs(options):
@@ -307,17 +268,19 @@ def to_saved(options):
 def digest(saved):
     """16 hex digits of the flags of a config.json, but for those that decide nothing or that its record of model and
     data holds by content. One at its default is left out: a flag that is new some day changes no digest."""
-    where = (*ELSEWHERE, "model", "init")
+    where = (*ELSEWHERE, "model", "init", "also_score")  # also_score: the state's own heads tell, older records lack it
     deciding = {name: value for name, value in saved.items() if name not in where and value != DEFAULTS.get(name)}
     return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def resumed(options, saved):
-    """The flags, as a namespace, of the run being continued; one given now must agree with them. Raises UserError."""
+    """The flags, as a namespace, of the run being continued; one given now must agree with them, or be one that may
+    change. Raises UserError."""
     saved = checked_flags(saved, build_parser(), f"--resume {folder_of(options)}")
-    refuse_other_flags(options, saved, (*MAY_CHANGE, *WRITTEN))
-    given = [name for name in WRITTEN if name in options.given]
-    keep = {name: getattr(options, name) for name in (*NOT_SAVED, *MAY_CHANGE, *given, "given")}
+    refuse_other_flags(options, saved, (*MAY_CHANGE, *WRITTEN, *GROW))
+    extension(options, saved)
+    given = [name for name in (*MAY_CHANGE, *WRITTEN, *GROW) if name in options.given]
+    keep = {name: getattr(options, name) for name in (*NOT_SAVED, "run_dir", *given, "given")}
     return argparse.Namespace(**{**saved, **keep})
 
 
@@ -350,6 +313,8 @@ def checked_flags(saved, parser, where):
                 "somebody changed it, or it is damaged; start a new run"
             )
         found[name] = saved[name]
+    if "also_score" in found.keys() - saved.keys() and found["tasks"]:
+        found["also_score"] = also_scored_once(found["tasks"])
     return found
 
 

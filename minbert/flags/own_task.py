@@ -6,11 +6,22 @@ Which class names there are is found in the training file (minbert/text/own_file
 is saved with the run's flags. Imports no torch.
 """
 
+import itertools
 from dataclasses import dataclass
 
-from datasets import Task
+from datasets import TASKS, Task
+from minbert.choices import CLASS_STEPS
+from minbert.files import UserError
 from minbert.flags import types
-from minbert.flags.fields import flag
+from minbert.flags.fields import flag, take
+from minbert.flags.groups import COURSE_NAMES
+
+MOST_STEPS = 1000  # of a range of scores that are told in classes
+NEEDED = {  # with --train: flag -> what it says
+    "text": "COLUMN: which column has the text",
+    "label": "COLUMN: which column has the label",
+    "dev": "FILE: rows that are not trained on, by which the best epoch is chosen; keep a tenth of yours for it",
+}
 
 
 @dataclass(frozen=True)
@@ -61,3 +72,39 @@ class OwnTask:
             own=True,
         )
         return {self.name: task}
+
+
+def checked(options):
+    """{name: Task} of the task that a namespace of all flags tells by itself, or {}. Raises UserError where these flags
+    make no sense."""
+    own = take(OwnTask, vars(options))
+    if own.train is None:
+        return {}
+    if missing := [name for name in NEEDED if getattr(own, name) is None]:
+        raise UserError(f"--train needs --{missing[0]} {NEEDED[missing[0]]}")
+    columns = [("text", own.text), ("text_pair", own.text_pair), ("label", own.label)]
+    for (name, column), (other, same) in itertools.combinations(columns, 2):
+        if column == same:
+            raise UserError(f"--{name} and --{other} name the same column, {column}")
+    if own.regression and own.labels:
+        raise UserError("--labels are names of classes, --regression says that there are none: leave one out")
+    if own.name in TASKS or own.name in COURSE_NAMES:
+        raise UserError(f"--name {own.name}: there is a task of that name; choose another")
+    if options.label_scheme:
+        raise UserError("--train is of no use with --label_scheme: there, a task is an entry of datasets.TASKS")
+    if options.tasks and own.name not in options.tasks:
+        raise UserError(f"--train: --tasks {','.join(options.tasks)} leaves the task out; add {own.name} to it")
+    _check_steps(own, options.sts_head)
+    return own.tasks
+
+
+def _check_steps(own, head):
+    """Refuse a range of scores that the steps of a head with classes do not divide, or into too many."""
+    if own.regression and head in CLASS_STEPS:
+        low, high = own.regression
+        steps = (high - low) / CLASS_STEPS[head]
+        if abs(steps - round(steps)) > 1e-5 or steps > MOST_STEPS:
+            raise UserError(
+                f"--sts_head {head} tells scores in steps of {CLASS_STEPS[head]:g}, which do not divide --regression "
+                f"{low:g},{high:g} into {MOST_STEPS:,} at the most; choose another head or range"
+            )

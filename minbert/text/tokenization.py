@@ -99,6 +99,12 @@ LONG = 100  # characters for each token that is kept
 MOST_PIECES = 100  # tokens of a word: of a longer one WordPiece makes a single [UNK]
 
 
+def _plain_words(vocabulary):
+    """Some words of it that every normalizer of BERT leaves as they are, and in whose places no longer one fits."""
+    plain = (word for word in vocabulary if word.isascii() and word.isalpha() and word.islower() and len(word) < 20)
+    return sorted(plain, key=vocabulary.get)[:100]
+
+
 def _portions(texts):
     """The texts cut into lists of about PORTION characters; an empty list, if there are no texts."""
     portion, size = [], 0
@@ -177,6 +183,12 @@ class Tokenizer:
                 f"{path}: not a tokenizer of BERT: it does not frame a text as [CLS] a [SEP], and a pair as "
                 "[CLS] a [SEP] b [SEP] of types 0 and 1; take the file of the model's own checkpoint"
             )
+        words = _plain_words(ids)
+        if self._rust.encode(" ".join(words), add_special_tokens=False).ids != [ids[word] for word in words]:
+            raise UserError(
+                f"{path}: not a tokenizer of BERT: it does not find the words of its own vocabulary in a text of them; "
+                "take the file of the model's own checkpoint"
+            )
 
     def _frames(self):
         """Whether a text, a word that it cannot know and a pair come out in BERT's frame. A tokenizer.json may well
@@ -217,7 +229,8 @@ class Tokenizer:
         """
         size = LONG * max_length
         while size < len(text):
-            tokens = self._rust.encode(text[:size], add_special_tokens=False)
+            with naming(self.path):
+                tokens = self._rust.encode(text[:size], add_special_tokens=False)
             if len(tokens) >= max_length + MOST_PIECES:
                 return text[:size]
             size *= 4
