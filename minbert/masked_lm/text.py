@@ -7,8 +7,9 @@ import numpy as np
 
 from datasets import SUBSET_SEED, TASKS, Examples, data_folder, read, subset, told_of_broken
 from minbert.files import UserError
-from minbert.text.rows import read_lines_as_rows, read_rows
+from minbert.text.rows import read_rows
 from minbert.training.data import Split
+from minbert.training.inference import read_lines
 
 HELD_OUT = 0.02  # share of the texts; which ones is drawn by SUBSET_SEED, whatever the run's own seed
 
@@ -40,7 +41,10 @@ def _read_file(path, columns):
     if columns or path.name.endswith((".csv", ".tsv", ".jsonl", ".jsonl.gz")):
         texts, skipped, broken = read_rows(path, columns=columns)
     else:
-        texts, skipped, broken = read_lines_as_rows(path)
+        texts = {str(i): (line,) for i, line in enumerate(read_lines(path), start=1) if line.strip()}
+        skipped, broken = [], []
+    if not texts:
+        raise UserError(f"{path}: no text in it; expected one text a line")
     return Examples(None, "train", path, [*texts], [*texts.values()], None, skipped, broken=broken)
 
 

@@ -76,10 +76,10 @@ def _text_task(columns, form, id="id"):
 def read_lines_as_rows(path):
     """The Rows of plain text, one a line, under their line numbers; lines without text do not count. UserError where
     there are none."""
-    texts = {str(i): (line.rstrip("\r\n"),) for i, line in lines_of(path) if line.strip()}
-    if not texts:
+    rows = _first_of_each_id(((str(number), (line,)) for number, line in lines_of(path) if line.strip()), [])
+    if not rows.texts:
         raise UserError(f"{path}: no text in it; expected one text a line")
-    return Rows(texts, [])
+    return rows
 
 
 def _table(task, path):
