@@ -36,6 +36,7 @@ from minbert.flags.methods import PLAIN
 from minbert.hub import Found
 from minbert.layers.heads import make_head
 from minbert.layers.packing import pack
+from minbert.layers.precision import autocast
 from minbert.locks import alone_in
 from minbert.methods.shared_head import UNION, SharedHead, merging_of
 from minbert.text.course import fused_pairs, without_pads
@@ -48,6 +49,7 @@ from minbert.training.data import read_data
 from minbert.training.export import export_heads
 from minbert.training.grid import Grid, is_grid
 from minbert.training.pseudo_labels import PlainModels, with_targets
+from minbert.training.run_report import write_report
 from minbert.training.saved import saved_scores
 from minbert.training.trainer import Trainer
 
@@ -93,7 +95,7 @@ class MultitaskBERT(nn.Module):
     @property
     def autocast(self):
         """Trunk and heads run in bf16 where --precision says so; weights stay fp32."""
-        return torch.autocast("cuda", torch.bfloat16, enabled=self.precision == "bf16")
+        return autocast(self.device, self.precision)
 
     def forward(self, sequences):
         """{task: Sequences or SentencePairs} -> {task: logits [B, C]}."""
@@ -225,6 +227,7 @@ def train_plain(options):
     start = run_folder.begin(options)
     scores = train_plain_models(start).finish(start.folder)
     report(start.folder, start.options.scored, start.data, scores)
+    print(write_report(start.folder))
 
 
 def train_plain_models(start):
@@ -256,6 +259,7 @@ def train_to_the_end(start, model, data):
     write_json(folder / "scores.json", scores)  # a folder with scores is a finished run
     drop_state(folder, options.run)
     report(folder, model.tasks, data, scores)
+    print(write_report(folder))
 
 
 def complete(start):
@@ -275,6 +279,7 @@ def complete(start):
         if not path.is_file():
             print(f"missing, and not to be made again without the weights and the state: {path}")
     report(folder, options.scored, data, saved_scores(folder))
+    print(write_report(folder))
 
 
 def report(folder, tasks, data, scores):

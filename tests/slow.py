@@ -42,6 +42,7 @@ SLOW = {
     "tables/test_store.py::test_two_processes": 1,
     "tables/test_strategy_tables.py::test_heads_first": 9,
     "tables/test_sweep.py": 5,
+    "tables/test_table_page.py::test_filters": 8,
     "test_adding.py": 5,
     "test_base_bert.py::test_theirs_to_ours": 3,
     "test_bert.py::test_real_weights": 12,
@@ -72,7 +73,10 @@ SLOW = {
     "training/test_plain_models.py": 16,
     "training/test_pseudo_labels.py": 7,
     "training/test_resume.py": 74,
+    "training/test_run_report.py": 40,
     "training/test_saved_runs.py": 9,
     "training/test_semi_supervised_runs.py": 19,
+    "training/test_step_log.py::test_a_stopped_run": 3,
+    "training/test_step_log.py::test_lines": 2,
     "training/test_trainer.py::test_the_teacher": 2,
 }

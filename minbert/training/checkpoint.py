@@ -15,7 +15,8 @@ from minbert.weights import damaged_member, is_finite, is_plain, read_tensors
 
 
 def save_state(loop, path):
-    """Write the state of a `loop.Loop`: weights, optimizer, teacher, random generators, position, sums of the epoch."""
+    """Write the state of a `loop.Loop`: weights, optimizer, teacher, random generators, position, sums of the epoch,
+    length of the log."""
     state = {
         "identity": loop.identity,
         "progress": asdict(loop.progress),
@@ -23,6 +24,7 @@ def save_state(loop, path):
         "optimizer": loop.optimizer.state_dict(),
         "teacher": loop.teacher and loop.teacher.state_dict(),
         "record": loop.record.state_dict(),
+        "log": loop.log.state_dict(),
         "rng": torch.get_rng_state(),
         "cuda_rng": torch.cuda.get_rng_state_all() if loop.device.type == "cuda" else [],
     }
@@ -75,6 +77,8 @@ def _restore(loop, state, path):
         _check_count(state["teacher"]["t"])
         loop.teacher.load_state_dict(state["teacher"])
     loop.record.load_state_dict(record)
+    if "log" in state:  # older states have none
+        loop.log.load_state_dict(state["log"])
     torch.set_rng_state(state["rng"].cpu())
     if loop.device.type == "cuda":
         torch.cuda.set_rng_state_all([rng.cpu() for rng in state["cuda_rng"]])
