@@ -71,5 +71,7 @@ SLOW = {
     "training/test_resume.py": 74,
     "training/test_saved_runs.py": 9,
     "training/test_semi_supervised_runs.py": 19,
+    "training/test_step_log.py::test_a_stopped_run": 3,
+    "training/test_step_log.py::test_lines": 2,
     "training/test_trainer.py::test_the_teacher": 2,
 }

@@ -212,6 +212,7 @@ class Run:
     checkpoint_minutes: float = flag(
         10.0, type=types.positive(float), metavar="M", help="save the state this often besides at the end of each epoch"
     )
+    log_every: int = flag(10, type=types.positive(int), metavar="N", help="write a line of log.jsonl every N updates")
     skip_test: bool = flag(False, help="no test predictions at the end, for sweeps")
     eval_train: bool = flag(False, help="also score the best model on the training sets")
     tensorboard: bool = flag(False, help="also write TensorBoard event files into the run")

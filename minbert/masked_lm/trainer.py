@@ -24,6 +24,8 @@ from minbert.training.data import fit_to_checkpoint
 from minbert.training.loop import Loop, say
 from minbert.training.plan import Plan
 from minbert.training.run_folder import RUN, check_device, check_unchanged, describe_run, is_over, take_over_threads
+from minbert.training.saved import LOG
+from minbert.training.step_log import StepLog
 from minbert.training.trainer import make_optimizer
 
 TEXT = "text"  # what the one "task" is called
@@ -51,6 +53,7 @@ class MaskedLMTrainer:
             exam=self,
             folder=folder,
             minutes=options.run.checkpoint_minutes,
+            log=StepLog(folder / LOG, options.run.log_every),
             examine_first=True,
             identity=identity,
             status=lambda: f", held-out perplexity {self.loop.progress.history[-1]['perplexity']:.2f}",

@@ -12,7 +12,8 @@ from minbert.weights import damaged_member, read_tensors
 
 
 def save_state(loop, path):
-    """Write the state of a `loop.Loop`: weights, optimizer, teacher, random generators, position, sums of the epoch."""
+    """Write the state of a `loop.Loop`: weights, optimizer, teacher, random generators, position, sums of the epoch,
+    length of the log."""
     state = {
         "identity": loop.identity,
         "progress": asdict(loop.progress),
@@ -20,6 +21,7 @@ def save_state(loop, path):
         "optimizer": loop.optimizer.state_dict(),
         "teacher": loop.teacher and loop.teacher.state_dict(),
         "record": loop.record.state_dict(),
+        "log": loop.log.state_dict(),
         "rng": torch.get_rng_state(),
         "cuda_rng": torch.cuda.get_rng_state_all() if loop.device.type == "cuda" else [],
     }
@@ -57,6 +59,8 @@ def _restore(loop, state, path):
     if loop.teacher:
         loop.teacher.load_state_dict(state["teacher"])
     loop.record.load_state_dict(state["record"] if "record" in state else _record_of_old(state["sums"]))
+    if "log" in state:  # older states have none
+        loop.log.load_state_dict(state["log"])
     torch.set_rng_state(state["rng"].cpu())
     if loop.device.type == "cuda":
         torch.cuda.set_rng_state_all([rng.cpu() for rng in state["cuda_rng"]])

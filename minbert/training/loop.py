@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
-from torch.nn.utils import clip_grad_norm_
+from torch.nn.utils import clip_grad_norm_, get_total_norm
 from tqdm import tqdm
 
 from minbert.files import UserError, write_text
@@ -65,6 +65,7 @@ class Loop:
     exam       asked after each epoch: score(loop) -> a dict, what the epoch came to; then keep(loop, record) what is
                worth keeping, and say(loop, record) what a reader wants to know
     minutes    between checkpoints within an epoch
+    log        the log of updates (step_log.StepLog)
     teacher    a moving average of the model (EmaTeacher), updated after each update
     prepare    called before each epoch
     estimate   called once, after STEPS_TO_ESTIMATE updates: a line on the time to come
@@ -81,6 +82,7 @@ class Loop:
     exam: object
     folder: object
     minutes: float
+    log: object
     teacher: object = None
     prepare: Callable = lambda: None
     estimate: Callable | None = None
@@ -135,8 +137,7 @@ class Loop:
         # 2. the update
         factor = learning_rate_factor(settings.lr_schedule, progress.update, self.plan.updates, settings.warmup)
         set_learning_rate(self.optimizer, factor)
-        if settings.clip:
-            clip_grad_norm_(self.model.parameters(), settings.clip)
+        norm = self._gradient_norm()
         self.optimizer.step()
         if self.teacher:
             self.teacher.update()
@@ -144,6 +145,18 @@ class Loop:
         progress.step += 1
         progress.update += 1
         progress.tokens += sum(loss.tokens for loss in losses)
+        rate = max(group["lr"] for group in self.optimizer.param_groups)
+        self.log.add(losses, progress.update, progress.epoch + 1, rate, norm)
+
+    def _gradient_norm(self):
+        """The norm of the whole gradient, a tensor, which --clip then holds down. Without --clip the log alone wants to
+        know: None where it has no line for this update."""
+        parameters = list(self.model.parameters())
+        if self.settings.clip:
+            return clip_grad_norm_(parameters, self.settings.clip)
+        if self.log.is_due(self.progress.update + 1):
+            return get_total_norm([p.grad for p in parameters if p.grad is not None])
+        return None
 
     def _finish_epoch(self, trained=True):
         """Have the model examined and write what came out. Not `trained`: before the first epoch, as number 0."""
@@ -205,6 +218,8 @@ class Loop:
             load_state(self, self.folder / "state.pt")
             self._write_metrics()  # they may be gone, or one epoch ahead
             print(f"resuming after {self.progress.epoch} epochs and {self.progress.step} steps")
+        else:
+            self.log.begin()
 
     @contextlib.contextmanager
     def _stop_on_signals(self):

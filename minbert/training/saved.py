@@ -8,6 +8,7 @@ from minbert.files import UserError
 from minbert.readers import NUMBER, lines_of, misfit, parse_json, read_json
 
 RUN, GRID = "config.json", "grid.json"  # the records of a run, and of a grid of runs
+LOG = "log.jsonl"  # a line every so many updates: step_log.py
 MODEL = {"name": str, "sha256": str}
 SPLIT = {"file": str, "sha": str, "labels_file?": str}
 OF_RUN = {

@@ -11,7 +11,9 @@ from minbert.training import results
 from minbert.training.checkpoint import load_weights, save_weights
 from minbert.training.loop import Loop
 from minbert.training.plan import Plan
+from minbert.training.saved import LOG
 from minbert.training.scoring import DevExam
+from minbert.training.step_log import StepLog
 from optimizer import AdamW, parameter_groups
 
 
@@ -48,6 +50,7 @@ class Trainer:
             exam=self.exam,
             folder=folder,
             minutes=options.run.checkpoint_minutes,
+            log=StepLog(folder / LOG, options.run.log_every, writer),
             teacher=self.teacher,
             prepare=self._prepare,
             estimate=self._estimate,
