@@ -43,6 +43,7 @@ from minbert.training.checkpoint import load_weights
 from minbert.training.data import read_data
 from minbert.training.grid import Grid, is_grid
 from minbert.training.pseudo_labels import PlainModels, with_targets
+from minbert.training.run_report import write_report
 from minbert.training.saved import saved_scores
 from minbert.training.trainer import Trainer
 
@@ -220,6 +221,7 @@ def train_plain(options):
     start = run_folder.begin(options)
     scores = train_plain_models(start).finish(start.folder)
     report(start.folder, start.options.scored, start.data, scores)
+    print(write_report(start.folder))
 
 
 def train_plain_models(start):
@@ -249,6 +251,7 @@ def train_to_the_end(start, model, data):
     copy_tokenizer(start.found.folder, folder / "bert")
     write_json(folder / "scores.json", scores)  # last: a folder with scores is a finished run
     report(folder, model.tasks, data, scores)
+    print(write_report(folder))
 
 
 def complete(start):
@@ -268,6 +271,7 @@ def complete(start):
         if not path.is_file():
             print(f"missing, and not to be made again without the weights and the state: {path}")
     report(folder, options.scored, data, saved_scores(folder))
+    print(write_report(folder))
 
 
 def report(folder, tasks, data, scores):

@@ -33,6 +33,7 @@ FLOORS = (
     ("minbert.text",),
     ("minbert.methods",),
     ("minbert.flags",),
+    ("minbert.report",),
     ("minbert.training",),
     ("multitask_classifier", "minbert.masked_lm"),
     ("minbert.augment",),

@@ -312,18 +312,18 @@ def _could_be_typed(parser, name, default, value):
     if isinstance(default, bool):
         return isinstance(value, bool)
     try:
-        typed = parser.parse_args([f"--{name}={_as_typed(value)}"])
+        typed = parser.parse_args([f"--{name}={as_typed(value)}"])
     except (UserError, TypeError):
         return False
     return getattr(typed, name) == value
 
 
-def _as_typed(value):
+def as_typed(value):
     """The text that stands for a flag's value on the command line. TypeError for what no flag ever is."""
     if isinstance(value, dict):
-        return ",".join(f"{task}={_as_typed(one)}" for task, one in value.items())
+        return ",".join(f"{task}={as_typed(one)}" for task, one in value.items())
     if isinstance(value, list):
-        return ",".join(map(_as_typed, value))
+        return ",".join(map(as_typed, value))
     if isinstance(value, float):
         return format(Decimal(repr(value)), "f")  # never 1e-05, which has no point and so would be rows, not a share
     if isinstance(value, bool) or not isinstance(value, (int, str)):

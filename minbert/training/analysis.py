@@ -14,6 +14,8 @@ from matplotlib.figure import Figure
 
 from evaluation import confusion_matrix, per_class, task_scores
 from minbert.files import written_whole
+from minbert.training.calibration import calibration
+from minbert.training.examples import behind_cells, behind_points
 
 COLUMNS = 4  # panels side by side before a new row begins
 SHADE, LINE, INK, GREY = "#2a6f97", "#e07a1f", "#333a45", "#8b92a0"
@@ -25,9 +27,11 @@ def analyse(task, examples, predictions, worst=20):
 
     Always: task, kind, examples (how many), scores (`evaluation.task_scores`), and worst_errors, the worst first.
     Classification: labels; confusion [C][C], row the true label, column the predicted one; per_class {label:
-    precision, recall, f1, examples}. The worst errors are those with most probability on the wrong label.
+    precision, recall, f1, examples}; calibration; cells, with examples of each. The worst errors are those with most
+    probability on the wrong label.
     Regression, with residual = prediction - label: score_range; residual_mean and residual_deviation (rmse^2 = mean^2 +
-    deviation^2), by_score (the same for each label rounded to floor(label + 1/2)), and points [label, prediction].
+    deviation^2), by_score (the same for each label rounded to floor(label + 1/2)), points [label, prediction], and
+    point_examples, which stand behind these.
     """
     about = {
         "task": task.name,
@@ -54,6 +58,8 @@ def _of_classes(task, examples, predictions, worst):
             label: {"precision": float(p), "recall": float(r), "f1": float(f1), "examples": int(count)}
             for label, (p, r, f1, count) in zip(task.labels, measures, strict=True)
         },
+        "calibration": calibration(on_said, said == true),
+        "cells": behind_cells(examples, predictions, task.labels),
         "worst_errors": [
             {
                 **_example(examples, row),
@@ -90,6 +96,7 @@ def _of_scores(task, examples, predictions, worst):
             if residuals[row] != 0
         ],
         "points": [[_rounded(x), _rounded(y)] for x, y in zip(true, said, strict=True)],
+        "point_examples": behind_points(examples, residuals),
     }
 
 

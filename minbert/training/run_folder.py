@@ -25,6 +25,7 @@ from minbert.flags.methods import PLAIN
 from minbert.flags.parser import DEFAULTS, Options
 from minbert.locks import LOCK
 from minbert.script import Stopped
+from minbert.training.commit import commit
 from minbert.training.data import fit_to_checkpoint, read_data
 from minbert.training.saved import GRID, RUN, saved_record
 
@@ -258,6 +259,7 @@ def describe_run(flags, model, found, data, notes):
             for name, splits in data.items()
         },
         "data_notes": notes,  # where the data are from and why, rows skipped, texts cut
+        "code": commit(),
         **describe_machine(model),
     }
 

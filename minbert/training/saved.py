@@ -37,6 +37,26 @@ SCORES_OF_ONE = {  # of a run that has a best epoch
     "updates": int,
     "tokens": int,
 }
+ANALYSIS = {
+    ...: {
+        "task": str,
+        "kind": str,
+        "examples": int,
+        "scores": {},
+        "worst_errors": [{"texts": [str]}],
+        "labels?": [str],
+        "confusion?": [[int]],
+        "per_class?": {...: {}},
+        "calibration?": {
+            "ece": NUMBER,
+            "bins": [dict.fromkeys(("from", "to", "examples", "confidence", "accuracy"), NUMBER)],
+        },
+        "cells?": [{"label": str, "prediction": str, "count": int, "examples": [{"texts": [str]}]}],
+        "score_range?": [NUMBER],
+        "points?": [[NUMBER]],
+        "point_examples?": [{"row": int, "texts": [str]}],
+    }
+}
 
 
 def saved_record(path):
@@ -48,6 +68,14 @@ def saved_record(path):
 def saved_scores(folder, shape=SCORES_OF_ONE):
     """scores.json of a finished run."""
     return read_json(folder / "scores.json", "the scores of a finished run", "delete it, and the run goes on", shape)
+
+
+def saved_analysis(folder):
+    """analysis.json of a finished run, or {} where it has none, as plain models."""
+    path = folder / "analysis.json"
+    if not path.is_file():
+        return {}
+    return read_json(path, "the analysis of a finished run", "delete it, and the run's report goes without", ANALYSIS)
 
 
 def saved_history(folder):
