@@ -3,6 +3,7 @@
     python experiments.py list
     python experiments.py run minbert --seeds 3
     python experiments.py show minbert
+    python experiments.py report minbert
     python experiments.py compare yan1-cpu fused concat
 
 A table's rows are data (minbert/tables/: rows.py, strategies.py, labels.py, semi.py). Row x seed is one call of
@@ -29,19 +30,24 @@ from minbert.tables.jobs import Job, command
 from minbert.tables.record import checkpoint
 from minbert.tables.rows import find_row, flags_of, split_and_task
 from minbert.tables.sweep import Sweep
+from minbert.tables.table_page import write_tables
 
 FIRST_SEED = 11711  # the course's
 
 
 def build_parser():
     parser = argparse.ArgumentParser(prog="experiments.py", description=__doc__.splitlines()[0])
-    commands = parser.add_subparsers(dest="command", required=True, metavar="{list,run,show,compare}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="{list,run,show,report,compare}")
     commands.add_parser("list", help="the tables and their rows")
     add_run(commands.add_parser("run", help="run what is missing of a table"))
 
     sub = commands.add_parser("show", help="print a table in Markdown, ours beside the paper's, and draw its PNGs")
     sub.add_argument("table", metavar="TABLE")
     sub.add_argument("--out", type=Path, metavar="DIR", help="where the PNGs go (default: runs/pictures/TABLE)")
+
+    sub = commands.add_parser("report", help="tables as a page for the browser, with filters (needs jinja2)")
+    sub.add_argument("tables", metavar="TABLE", nargs="*", help="default: all")
+    sub.add_argument("--out", type=Path, metavar="FILE", help="default: runs/report.html")
 
     sub = commands.add_parser(
         "compare",
@@ -149,6 +155,10 @@ def show_command(arguments):
         print(f"drawn: {path}")
 
 
+def report_command(arguments):
+    print(write_tables([find_table(name) for name in arguments.tables or TABLES], arguments.out))
+
+
 def compare_command(arguments):
     print(report.compare(find_table(arguments.table), *arguments.rows, arguments.column))
 
@@ -160,7 +170,13 @@ def main(argv=None):
 
 def work(argv):
     arguments = build_parser().parse_args(argv)
-    commands = {"list": list_command, "run": run_command, "show": show_command, "compare": compare_command}
+    commands = {
+        "list": list_command,
+        "run": run_command,
+        "show": show_command,
+        "report": report_command,
+        "compare": compare_command,
+    }
     return commands[arguments.command](arguments)
 
 

@@ -42,6 +42,7 @@ SLOW = {
     "tables/test_store.py::test_two_processes": 1,
     "tables/test_strategy_tables.py::test_heads_first": 9,
     "tables/test_sweep.py": 5,
+    "tables/test_table_page.py::test_filters": 8,
     "test_adding.py": 5,
     "test_base_bert.py::test_theirs_to_ours": 3,
     "test_bert.py::test_real_weights": 12,

@@ -8,7 +8,7 @@ import math
 from dataclasses import dataclass
 
 WIDTH, HEIGHT = 400, 230
-LEFT, RIGHT, TOP, BOTTOM = 46, 12, 12, 36  # margins, for the numbers at the axes
+LEFT, RIGHT, TOP, BOTTOM = 48, 12, 24, 38  # margins, for the numbers at the axes
 
 
 @dataclass(frozen=True)

@@ -75,8 +75,8 @@ def mean_and_deviation(values):
 def markdown(table, lines):
     """The table, its legend and what is open as Markdown."""
     head = ["", *table.columns, "fraction", "seeds", "epochs", "minutes"]
-    body = [[label(line, lines), *_cells(table, line), *_circumstances(line)] for line in lines]
-    parts = [f"## {table.title}", _grid([head, *body]), _legend(table, lines), *([table.note] if table.note else [])]
+    body = [[label(line, lines), *cells_of(table, line), *circumstances(line)] for line in lines]
+    parts = [f"## {table.title}", _grid([head, *body]), legend(table, lines), *([table.note] if table.note else [])]
     if notes := [f"- {row.title}: {row.note}" for row in table.rows if row.note]:
         parts.append("\n".join(notes))
     if waiting := [line for line in lines if not line.results]:
@@ -85,7 +85,7 @@ def markdown(table, lines):
     return "\n\n".join(parts) + "\n"
 
 
-def _cells(table, line):
+def cells_of(table, line):
     """Each column's cell: `mean ± deviation (paper's figure)`, * if measured on part of a dev set."""
     cells = []
     for heading, path in table.columns.items():
@@ -94,7 +94,7 @@ def _cells(table, line):
         if values:
             mean, deviation = mean_and_deviation(values)
             cell = _mean(mean, deviation)
-            cell += "*" if _on_part(line, path) else ""
+            cell += "*" if is_on_part(line, path) else ""
         cells.append(cell + (f" ({paper:.3f})" if paper is not None else ""))
     return cells
 
@@ -103,13 +103,13 @@ def _mean(mean, deviation):
     return f"{mean:.3f}" + (f" ± {deviation:.3f}" if deviation is not None else "")
 
 
-def _on_part(line, path):
+def is_on_part(line, path):
     """Whether the figure at `path` was measured on part of a dev set."""
     limited, (split, task) = line.results[0]["flags"]["dev_limit"], split_and_task(path)
     return split.startswith("dev") and (bool(limited) if task is None else task in limited)
 
 
-def _circumstances(line):
+def circumstances(line):
     if not line.results:
         return ["", "0", "", ""]
     epochs = sorted({result["scores"]["epochs"] for result in line.results})
@@ -140,7 +140,7 @@ def _grid(rows):
     return "\n".join("| " + " | ".join(row) + " |" for row in padded)
 
 
-def _legend(table, lines):
+def legend(table, lines):
     text = [
         f"Dev set, the best epoch: mean ± standard deviation over seeds ({table.reference}'s figure). "
         f"Source: {table.source}."
@@ -151,7 +151,7 @@ def _legend(table, lines):
         text.append(f"Model and data: {'; '.join(_settings(lines))}. Machine: {', '.join(devices)}.")
     if any(line.results[0]["model"]["sha256"] == SHA256[MINILM] for line in measured):
         text.append(MINILM_NOTE)
-    if any(_on_part(line, path) and line.values(path) for line in measured for path in table.columns.values()):
+    if any(is_on_part(line, path) and line.values(path) for line in measured for path in table.columns.values()):
         text.append("* on a fixed part of the dev set (--dev_limit).")
     told = [result["masked_lm"]["scores"] for line in measured for result in line.results if "masked_lm" in result]
     for scores in {scores["perplexity"]: scores for scores in told}.values():
@@ -192,7 +192,7 @@ def compare(table, one, other, headings=None):
             path = table.columns[heading]
             values = [line.values(path) for line in pair]
             if all(len(found) == len(seeds) for found in values):
-                mark = "*" if any(_on_part(line, path) for line in pair) else ""
+                mark = "*" if any(is_on_part(line, path) for line in pair) else ""
                 grid.append([heading + mark + share, *_difference(*values)])
     return f"## {rows[0].title} against {rows[1].title}\n\n{_grid(grid)}\n"
 

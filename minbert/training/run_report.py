@@ -16,7 +16,7 @@ from minbert.training.saved import saved_analysis, saved_history, saved_record, 
 REPORT = "report.html"
 SCRIPT = "multitask_classifier.py"
 MOST_EPOCHS = 200  # rows of the table of epochs
-WORST = 20
+WORST = 10  # errors of a task
 PARTS = {
     **{"curves": "Curves", "steps": "Step by step", "tasks": "Dev set", "scores": "Scores"},
     **{"flags": "Flags", "data": "Data", "again": "Make it again"},

@@ -28,8 +28,11 @@ function show(task, kind, number) {
     title = `${found.label} said to be ${found.prediction}: ${found.count.toLocaleString("en")}${more}`;
     list.append(...found.examples.map(one => example(one, `, confidence ${one.probability.toFixed(3)}`)));
   } else {
-    title = `true ${found.label}, predicted ${found.prediction}`;
-    list.append(example(found, ""));
+    const near = of.point.filter(one => one.label === found.label && one.prediction === found.prediction);
+    const there = [found, ...near.filter(one => one !== found)].slice(0, 6); // points may lie on one another
+    const more = near.length > 1 ? `: ${near.length} examples${near.length > 6 ? "; 6 of them" : ""}` : "";
+    title = `true ${found.label}, predicted ${found.prediction}${more}`;
+    list.append(...there.map(one => example(one, "")));
   }
   panel.replaceChildren(element("p", title), list);
   for (const mark of document.querySelectorAll("[data-task]")) {
