@@ -15,7 +15,9 @@ if __name__ == "__main__":
         from minbert.flags import checks
 
         parsed = checks.parse()
-        if not (parsed.resume or parsed.evaluate or parsed.predict):  # a saved run brings flags of its own
+        if not (
+            parsed.resume or parsed.evaluate or parsed.predict or parsed.export
+        ):  # a saved run brings flags of its own
             checks.check(parsed)
         return parsed
 
@@ -39,8 +41,10 @@ from minbert.methods.shared_head import UNION, SharedHead, merging_of
 from minbert.text.course import fused_pairs, without_pads
 from minbert.text.tokenization import SentencePairs, Sequences, copy_tokenizer
 from minbert.training import inference, results, run_folder
-from minbert.training.checkpoint import load_weights
+from minbert.training.answers import SavedModel
+from minbert.training.checkpoint import drop_state, load_weights
 from minbert.training.data import read_data
+from minbert.training.export import export_heads
 from minbert.training.grid import Grid, is_grid
 from minbert.training.pseudo_labels import PlainModels, with_targets
 from minbert.training.run_report import write_report
@@ -242,14 +246,16 @@ def train_to_the_end(start, model, data):
     """The loop, then the results."""
     folder, options = start.folder, start.options
     writer = run_folder.tensorboard_writer()(folder / "tensorboard") if options.run.tensorboard else None
-    trainer = Trainer(model, data, options, folder, writer)
-    trainer.loop.resume()
+    trainer = Trainer(model, data, options, folder, writer, start.earlier)
+    trainer.resume(bool(start.extended))
+    start.extend()
     print(f"run: {folder}\n{trainer.describe()}")
     trainer.fit()
     scores = trainer.finish()
     model.bert.save_pretrained(folder / "bert")
     copy_tokenizer(start.found.folder, folder / "bert")
-    write_json(folder / "scores.json", scores)  # last: a folder with scores is a finished run
+    write_json(folder / "scores.json", scores)  # a folder with scores is a finished run
+    drop_state(folder, options.run)
     report(folder, model.tasks, data, scores)
     print(write_report(folder))
 
@@ -303,12 +309,30 @@ def evaluate(parsed):
 
 
 def predict(parsed):
-    """Print what a saved run says of sentences, or of pairs with a tab between them."""
+    """Print or write what a saved run says of sentences, or of pairs with a tab between them."""
     lines = inference.read_lines(parsed.input)
+    if parsed.output is not None:
+        inference.check_output(parsed.output, parsed.input)
     model, tokenizer, options = open_saved(Path(parsed.predict), parsed)
     at_once = 1 if inference.interactive(parsed.input) else inference.BATCH  # somebody typing waits for each answer
-    for text in inference.predict_texts(model, tokenizer, lines, options.model.max_length, model.fused, at_once):
-        print(text, flush=True)
+    answered = inference.answer_lines(model, tokenizer, lines, options.model.max_length, at_once)
+    if said := inference.deliver(answered, model.tasks, parsed.format, parsed.output):
+        print(said)
+
+
+def export(parsed):
+    """Write each head of a saved run as a Hugging Face folder, and say of those that cannot be one why."""
+    run, out = map(Path, parsed.export)
+    model, tokenizer, options = open_saved(run, parsed)
+    for said in export_heads(run, out, model, tokenizer, options):
+        print(said)
+
+
+def load(folder, use_gpu=False):
+    """The best model of a finished run, to ask it (answers.SavedModel). `from minbert import load` is this one.
+    Raises UserError."""
+    model, tokenizer, options = open_saved(Path(folder), _asked_of_saved(use_gpu))
+    return SavedModel(model, tokenizer, options.model.max_length)
 
 
 def open_saved(folder, parsed):
@@ -328,11 +352,17 @@ def open_saved(folder, parsed):
 
 def open_plain(flags, folder):
     """The model of a finished run, on the device of `flags` (flags.groups.Model)."""
+    return open_saved(folder, _asked_of_saved(flags.use_gpu, flags.precision))[0]
+
+
+def _asked_of_saved(use_gpu, precision=None):
+    """What a command line that only says where a saved run is to run comes to."""
     parsed = checks.build_parser().parse_args([])
-    parsed.use_gpu, parsed.precision, parsed.given = flags.use_gpu, flags.precision, []
-    return open_saved(folder, parsed)[0]
+    parsed.use_gpu, parsed.precision, parsed.given = use_gpu, precision, []
+    return parsed
 
 
 if __name__ == "__main__":
-    JOB = evaluate if COMMAND.evaluate else predict if COMMAND.predict else train
+    ASKED = {"evaluate": evaluate, "predict": predict, "export": export}  # of a saved run
+    JOB = next((job for flag, job in ASKED.items() if getattr(COMMAND, flag)), train)
     raise SystemExit(carry_out(JOB, COMMAND))

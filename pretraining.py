@@ -8,7 +8,8 @@ Kalicki, "Multiple Strategies to Improve minBERT Multitask Learning", section 4.
 it is named. 2 % of it is held out, and its perplexity is told before training and after every epoch.
 
 A run's folder holds config.json, metrics.jsonl (a line an epoch, the first before training), state.pt (all that is
-needed to go on), bert/ (the result: a checkpoint with its head and tokenizer) and, once it is finished, scores.json.
+needed to go on, until it is finished), bert/ (the result: a checkpoint with its head and tokenizer) and, at its end,
+scores.json.
 The work is done in minbert/masked_lm/trainer.py.
 """
 
@@ -27,7 +28,7 @@ from minbert.flags.groups import COURSE_NAMES, Data, Model, Optimisation, Run, S
 from minbert.flags.parser import DEFAULTS, Options
 from minbert.locks import alone_in
 
-MAY_CHANGE = ("resume", "run_dir", "checkpoint_minutes")  # these do not decide what a run computes
+MAY_CHANGE = ("resume", "run_dir", "checkpoint_minutes", "keep_state")  # these do not decide what a run computes
 SHARED = {  # flags that are those of multitask_classifier.py, word for word, by their group
     Model: ("model", "max_length", "use_gpu", "precision"),
     Schedule: ("seed",),
@@ -102,7 +103,8 @@ def resumed(parsed, saved):
     saved = {**saved, "tasks": saved.get("tasks") or None}  # [] where the text is files
     saved = checks.checked_flags(saved, build_parser(), f"--resume {checks.folder_of(parsed)}")
     checks.refuse_other_flags(parsed, saved, MAY_CHANGE)
-    return Namespace(**{**saved, **{name: getattr(parsed, name) for name in (*MAY_CHANGE, "given")}})
+    now = ("resume", "run_dir", *(name for name in MAY_CHANGE if name in parsed.given), "given")
+    return Namespace(**{**saved, **{name: getattr(parsed, name) for name in now}})
 
 
 def main(argv=None):

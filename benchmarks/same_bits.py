@@ -200,6 +200,9 @@ def run(tree, command, files, stop=None):
     """Run a script of a tree; returns what it printed. stop: a function; once it is true, the script gets a SIGTERM,
     which must be what ends it. Raises Failed."""
     script, *flags = command.format(**files).split()
+    trains = script in ("multitask_classifier.py", "pretraining.py") and not {"--evaluate", "--predict"} & {*flags}
+    if trains and "keep_state" in (tree / "minbert" / "flags" / "groups.py").read_text():
+        flags.append("--keep_state")  # so that the last epoch's weights are there to be compared
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         argv = [sys.executable, tree / script, *flags]

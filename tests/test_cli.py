@@ -47,7 +47,7 @@ def test_the_files_of_a_run(finished):
     outputs = {f"predictions/{task}-{split}-output.csv" for task in ("sst", "para", "sts") for split in ("dev", "test")}
     trunk = {"bert/config.json", "bert/model.safetensors", "bert/vocab.txt"}
     assert names == outputs | trunk | {
-        *("config.json", "metrics.jsonl", "scores.json", "state.pt", "model.safetensors", "last.safetensors"),
+        *("config.json", "metrics.jsonl", "scores.json", "model.safetensors"),
         *("analysis.json", "analysis.png"),
     }
     umask = os.umask(0)
@@ -122,7 +122,7 @@ def test_a_run_says_first_what_it_trains_and_on_what(finished, tiny_model, tiny_
     assert out.startswith(f"model: {tiny_model}, the folder {tiny_model}\ndata from {tiny_data}, as asked for\n")
     assert "quora train: 37 examples" in out
     plan = "plan: train everything, simultaneous, 2 epochs of 5 steps, 10 updates; "
-    assert f"{plan}batches an epoch: sst 5 of 8, quora 5 of 8, sts 5 of 8\n" in out
+    assert f"{plan}an epoch: sst 5 batches of 8, quora 5 batches of 8, sts 5 batches of 8\n" in out
 
 
 def load_best(folder, tiny_data):
@@ -167,10 +167,10 @@ def test_single_task_files_have_the_course_s_second_name(run, tmp_path, task, op
         assert one.startswith(b"id \t Predicted_Sentiment \n")
 
 
-def test_the_last_weights_are_kept_beside_the_best(run, tmp_path, monkeypatch):
+def test_keep_state_keeps_the_last_weights_beside_the_best(run, tmp_path, monkeypatch):
     scores = iter([0.9, 0.1])
     monkeypatch.setattr(evaluation, "selection_score", lambda tasks, dev: next(scores))
-    assert run().code == 0
+    assert run("--keep_state").code == 0
     folder = tmp_path / "run"
     last, best = (load_file(folder / name) for name in ("last.safetensors", "model.safetensors"))
     state = torch.load(folder / "state.pt", weights_only=True)["model"]

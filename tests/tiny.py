@@ -198,7 +198,7 @@ def results(folder):
     """Everything a run computed, times aside, as {name: bytes or tensors or values}."""
     folder = Path(folder)
     found = {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.glob("predictions/*"))}
-    found |= {name: load_file(folder / name) for name in ("model.safetensors", "last.safetensors")}
+    found |= {path.name: load_file(path) for path in sorted(folder.glob("*.safetensors"))}  # the best, perhaps the last
     found["bert"] = load_file(folder / "bert" / "model.safetensors")
     found["metrics"] = [{k: v for k, v in line.items() if k not in TIMES} for line in metrics(folder)]
     found["scores"] = {k: v for k, v in read_json(folder / "scores.json").items() if k not in TIMES}

@@ -17,24 +17,26 @@ from datasets import GLUE_TASKS, TASKS
 from minbert.choices import CLASS_STEPS, LR_SCHEDULES
 from minbert.files import UserError, short
 from minbert.flags import types
+from minbert.flags.extension import GROW, extension
 from minbert.flags.fields import needs_of, take
 from minbert.flags.groups import COURSE_NAMES, INPUTS, OUTPUTS, Heads
 from minbert.flags.methods import FROM_COPIES, Regularizers, SemiSupervised
-from minbert.flags.parser import DEFAULTS, GROUPS, Options, build_parser, scored_tasks
+from minbert.flags.parser import DEFAULTS, GROUPS, Options, also_scored_once, build_parser
 from minbert.methods.schedules import SCHEDULES
 
 LEARNING_RATES = {"pretrain": 1e-3, "finetune": 1e-5}
-NOT_SAVED = ("resume", "evaluate", "predict", "input")  # not part of what a run computes
-MAY_CHANGE = ("run_dir", "tensorboard", "checkpoint_minutes", "skip_test")  # these do not decide it either
+NOT_SAVED = ("resume", "evaluate", "predict", "input", "output", "format", "export")  # not part of what a run computes
+MAY_CHANGE = ("run_dir", "tensorboard", "checkpoint_minutes", "skip_test", "keep_state", "log_every")
 WRITTEN = (*OUTPUTS, "plain_dir")  # where a run writes besides its own folder, which decides nothing either
+ELSEWHERE = (*MAY_CHANGE, *WRITTEN, "data_dir", "glue_dir", "imdb_dir", "text", *INPUTS)  # where files are
 NOT_WITH_SCHEMES = (
     *(one.name for group in (Heads, Regularizers, SemiSupervised) for one in fields(group) if one.name != "pooling"),
     *("schedule", "step", "task_order", "balanced_sample", "init", "eval_train"),
-    *("labels_per_class", "train_on_augmented"),
+    *("labels_per_class", "train_on_augmented", "also_score"),
 )
 NEEDS = needs_of(GROUPS.values())
 OF_BREGMAN = ("ema_decay", "consistency_weight", "ramp_up")  # what that preset settles itself
-WITH_PREDICT = ("predict", "input", "use_gpu", "precision")
+WITH_PREDICT = ("predict", "input", "output", "format", "use_gpu", "precision")
 WITH_EVALUATE = (
     *("evaluate", "data_dir", "glue_dir", "imdb_dir", "dev_limit", "run_dir", "use_gpu", "precision"),
     *INPUTS,
@@ -44,12 +46,13 @@ WITH_EVALUATE = (
 def parse(argv=None):
     """The command line as a namespace, not yet checked, plus `given`: the names that were on the line."""
     options = build_parser().parse_with_given(argv)
-    for flag, useful in (("evaluate", WITH_EVALUATE), ("predict", WITH_PREDICT)):
+    for flag, useful in (("evaluate", WITH_EVALUATE), ("predict", WITH_PREDICT), ("export", ("export",))):
         useless = [name for name in options.given if name not in useful]
         if getattr(options, flag) and useless:
             raise UserError(f"--{useless[0]} is of no use with --{flag}: the saved run says how it was made")
-    if options.input and not options.predict:
-        raise UserError("--input is what --predict reads: give --predict RUN too")
+    for flag in ("input", "output", "format"):
+        if flag in options.given and not options.predict:
+            raise UserError(f"--{flag} is of no use without --predict: give --predict RUN too")
     check_resume(options)
     return options
 
@@ -72,6 +75,7 @@ def check(options):
         options.lr = LEARNING_RATES[options.option]
     if options.tasks is None:
         options.tasks = list(GLUE_TASKS if options.label_scheme else COURSE_NAMES.values())
+    options.also_score = [task for task in options.also_score or () if task not in options.tasks] or None
     _check_rates(options)
     _check_pseudo_labels(options)
     _check_needs(options)
@@ -120,7 +124,7 @@ def _check_rates(options):
 
 def _check_tasks(options):
     """Refuse a flag about a task that the run does not train or score."""
-    scored, trained = scored_tasks(options.tasks), ",".join(options.tasks)
+    scored, trained = [*options.tasks, *(options.also_score or ())], ",".join(options.tasks)
     for flag, tasks in (
         *((flag, options.tasks) for flag in ("limit", "batch_size", *FROM_COPIES, "unlabeled", "train_on_augmented")),
         ("dev_limit", scored),
@@ -139,7 +143,7 @@ def _check_tasks(options):
 def _check_kinds(options):
     """Unknown tasks, and what flags need of their kinds: --pairs a task on pairs, --sts_head one with a score,
     --sst_head one with ordered classes, TSA and what learns from copies probabilities."""
-    names = scored_tasks(options.tasks)
+    names = [*options.tasks, *(options.also_score or ())]
     if unknown := [name for name in names if name not in TASKS]:
         raise UserError(f"{', '.join(unknown)}: no such task; there are {', '.join(TASKS)}")
     tasks = {name: TASKS[name] for name in names}
@@ -192,6 +196,8 @@ def _check_extras(options):
         step = options.step or SCHEDULES[options.schedule].step
         if step != "summed" or len(options.tasks) < 2:
             raise UserError("--pcgrad needs steps with several tasks: --schedule simultaneous, or --step summed")
+        if options.accumulate > 1:
+            raise UserError("--pcgrad projects the gradients of one step, so --accumulate has none to add up")
 
 
 def _check_needs(options):
@@ -259,17 +265,19 @@ def to_saved(options):
 def digest(saved):
     """16 hex digits of the flags of a config.json, but for those that decide nothing or that its record of model and
     data holds by content. One at its default is left out: a flag that is new some day changes no digest."""
-    where = (*MAY_CHANGE, *WRITTEN, "model", "init", "data_dir", "glue_dir", "imdb_dir", "text", *INPUTS)
+    where = (*ELSEWHERE, "model", "init", "also_score")  # also_score: the state's own heads tell, older records lack it
     deciding = {name: value for name, value in saved.items() if name not in where and value != DEFAULTS.get(name)}
     return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def resumed(options, saved):
-    """The flags, as a namespace, of the run being continued; one given now must agree with them. Raises UserError."""
+    """The flags, as a namespace, of the run being continued; one given now must agree with them, or be one that may
+    change. Raises UserError."""
     saved = checked_flags(saved, build_parser(), f"--resume {folder_of(options)}")
-    refuse_other_flags(options, saved, (*MAY_CHANGE, *WRITTEN))
-    given = [name for name in WRITTEN if name in options.given]
-    keep = {name: getattr(options, name) for name in (*NOT_SAVED, *MAY_CHANGE, *given, "given")}
+    refuse_other_flags(options, saved, (*MAY_CHANGE, *WRITTEN, *GROW))
+    extension(options, saved)
+    given = [name for name in (*MAY_CHANGE, *WRITTEN, *GROW) if name in options.given]
+    keep = {name: getattr(options, name) for name in (*NOT_SAVED, "run_dir", *given, "given")}
     return argparse.Namespace(**{**saved, **keep})
 
 
@@ -302,6 +310,8 @@ def checked_flags(saved, parser, where):
                 "somebody changed it, or it is damaged; start a new run"
             )
         found[name] = saved[name]
+    if "also_score" in found.keys() - saved.keys() and found["tasks"]:
+        found["also_score"] = also_scored_once(found["tasks"])
     return found
 
 

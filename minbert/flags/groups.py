@@ -35,7 +35,12 @@ class Model:
         type=types.names,
         metavar="T,...",
         help=f"tasks to train on: {', '.join(TASKS)}, or your own in datasets.TASKS (default: "
-        f"{','.join(COURSE_NAMES.values())}). Training any of the first three scores all three",
+        f"{','.join(COURSE_NAMES.values())})",
+    )
+    also_score: list | None = flag(
+        type=types.names,
+        metavar="T,...",
+        help="tasks to score too, though nothing trains their heads: what an untrained head comes to",
     )
     init: str | None = flag(
         metavar="RUN",
@@ -105,6 +110,15 @@ class Schedule:
         help="examples of each task in a batch: one number, or per task as sst=64,quora=32",
     )
     epochs: int = flag(10, type=types.positive(int), metavar="N", help="epochs")
+    max_steps: int | None = flag(
+        type=types.positive(int), metavar="N", help="end after N updates, with the epoch they end in (default: off)"
+    )
+    accumulate: int = flag(
+        1,
+        type=types.positive(int),
+        metavar="N",
+        help="an update follows the mean gradient of N steps: batches N times as large in the memory of one",
+    )
     epoch_steps: int | None = flag(
         type=types.steps,
         metavar="N",
@@ -204,7 +218,8 @@ class Run:
         nargs="?",
         const=True,
         metavar="DIR",
-        help="continue a killed run, to the same result as if it had not been killed: the run in DIR, or in --run_dir",
+        help="continue a killed run, to the same result as if it had not been killed: the run in DIR, or in --run_dir. "
+        "Flags left out are as the run has them; --epochs may be more where the rate is constant",
     )
     patience: int | None = flag(
         type=types.positive(int), metavar="N", help="stop after N epochs without a better score (default: off)"
@@ -214,6 +229,10 @@ class Run:
     )
     log_every: int = flag(10, type=types.positive(int), metavar="N", help="write a line of log.jsonl every N updates")
     skip_test: bool = flag(False, help="no test predictions at the end, for sweeps")
+    keep_state: bool = flag(
+        False,
+        help="keep state.pt and last.safetensors when the run is finished: --resume RUN --epochs M can then go on",
+    )
     eval_train: bool = flag(False, help="also score the best model on the training sets")
     tensorboard: bool = flag(False, help="also write TensorBoard event files into the run")
     outputs: dict = one_flag_each(
@@ -242,3 +261,16 @@ class SavedRun:
         metavar="RUN", help="read sentences, or pairs with a tab between, and print what each head of a saved run says"
     )
     input: str | None = flag(metavar="FILE", help="what --predict reads (default: standard input)")
+    output: str | None = flag(
+        metavar="FILE", help="where --predict writes, whole or not at all (default: standard output)"
+    )
+    format: str = flag(
+        "text",
+        choices=("text", "json", "tsv"),
+        help="what --predict prints: text for reading, a JSON object a line, or a table",
+    )
+    export: list | None = flag(
+        nargs=2,
+        metavar=("RUN", "FOLDER"),
+        help="write each head of a saved run as FOLDER/TASK, a Hugging Face folder that transformers.pipeline runs",
+    )

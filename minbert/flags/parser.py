@@ -77,13 +77,14 @@ class Options:
     @property
     def scored(self):
         """{name: Task} of every task with a head."""
-        return {name: TASKS[name] for name in scored_tasks(self.model.tasks)}
+        return {name: TASKS[name] for name in (*self.model.tasks, *(self.model.also_score or ()))}
 
 
-def scored_tasks(trained):
-    """Every task with a head: those trained, and all of the course's three once one of them is trained."""
+def also_scored_once(trained):
+    """What a run from before --also_score scored besides the tasks it trained, or None: the others of the course's
+    three, once one of them was trained."""
     three = list(COURSE_NAMES.values())
-    return trained + [task for task in three if task not in trained and set(three) & set(trained)]
+    return [task for task in three if task not in trained and set(three) & set(trained)] or None
 
 
 DEFAULTS = {**defaults_of(GROUPS.values()), **defaults_of([SavedRun])}

@@ -20,6 +20,7 @@ from minbert.masked_lm.masking import exam_of, masked_batch, perplexity
 from minbert.masked_lm.text import encode, hold_out, read_text
 from minbert.methods.objective import Loss
 from minbert.text.tokenization import copy_tokenizer
+from minbert.training.checkpoint import drop_state
 from minbert.training.data import fit_to_checkpoint
 from minbert.training.loop import Loop, say
 from minbert.training.plan import Plan
@@ -153,3 +154,4 @@ def pretrain(options, files, flags, folder, before):
     print(f"run: {folder}\nplan: {len(trainer.text):,} different texts, {head}, {updates:,} updates")
     trainer.loop.run()
     trainer.finish(found)
+    drop_state(folder, options.run)

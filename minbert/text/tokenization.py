@@ -99,6 +99,12 @@ LONG = 100  # characters for each token that is kept
 MOST_PIECES = 100  # tokens of a word: of a longer one WordPiece makes a single [UNK]
 
 
+def _plain_words(vocabulary):
+    """Some words of it that every normalizer of BERT leaves as they are, and in whose places no longer one fits."""
+    plain = (word for word in vocabulary if word.isascii() and word.isalpha() and word.islower() and len(word) < 20)
+    return sorted(plain, key=vocabulary.get)[:100]
+
+
 def _portions(texts):
     """The texts cut into lists of about PORTION characters; an empty list, if there are no texts."""
     portion, size = [], 0
@@ -143,6 +149,10 @@ class Tokenizer:
         """{token: id}, by id."""
         return dict(sorted(self._rust.get_vocab().items(), key=lambda item: item[1]))
 
+    def to_json(self):
+        """The contents of a tokenizer.json, without truncation and padding."""
+        return self._rust.to_str()
+
     @classmethod
     def from_folder(cls, folder, most=1 << 31):
         """From `tokenizer.json`, else from `vocab.txt` (lower-casing, as bert-base-uncased). Raises UserError where
@@ -172,6 +182,12 @@ class Tokenizer:
             raise UserError(
                 f"{path}: not a tokenizer of BERT: it does not frame a text as [CLS] a [SEP], and a pair as "
                 "[CLS] a [SEP] b [SEP] of types 0 and 1; take the file of the model's own checkpoint"
+            )
+        words = _plain_words(ids)
+        if self._rust.encode(" ".join(words), add_special_tokens=False).ids != [ids[word] for word in words]:
+            raise UserError(
+                f"{path}: not a tokenizer of BERT: it does not find the words of its own vocabulary in a text of them; "
+                "take the file of the model's own checkpoint"
             )
 
     def _frames(self):
@@ -213,7 +229,8 @@ class Tokenizer:
         """
         size = LONG * max_length
         while size < len(text):
-            tokens = self._rust.encode(text[:size], add_special_tokens=False)
+            with naming(self.path):
+                tokens = self._rust.encode(text[:size], add_special_tokens=False)
             if len(tokens) >= max_length + MOST_PIECES:
                 return text[:size]
             size *= 4

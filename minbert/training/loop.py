@@ -39,7 +39,7 @@ class Progress:
     """Where a run stands. Everything here is saved with a checkpoint."""
 
     epoch: int = 0  # epochs completed
-    step: int = 0  # steps done in the current epoch
+    step: int = 0  # updates done in the current epoch
     update: int = 0  # optimizer updates in all
     tokens: int = 0  # real tokens trained on
     train_seconds: float = 0.0
@@ -61,7 +61,7 @@ class Loop:
     """Trains `model` to the end of `plan` (plan.Plan), from wherever `progress` stands, in the run's `folder`.
 
     settings   how an update is made (flags.groups.Optimisation): rate, warm-up, clipping
-    backward   step -> [Loss]: leaves the gradient of a step's losses, added up, in the parameters
+    backward   step -> [Loss]: adds the gradient of a step's losses, added up, to that in the parameters
     exam       asked after each epoch: score(loop) -> a dict, what the epoch came to; then keep(loop, record) what is
                worth keeping, and say(loop, record) what a reader wants to know
     minutes    between checkpoints within an epoch
@@ -71,7 +71,8 @@ class Loop:
     estimate   called once, after STEPS_TO_ESTIMATE updates: a line on the time to come
     status     beside the loss on the bar
     examine_first  whether the model is examined before training too, as epoch 0
-    identity  a digest of the flags (checks.digest), kept with the state: it goes on with no others
+    identity   a digest of the flags (checks.digest), kept with the state: it goes on with no others...
+    earlier    ...but those of the run before it was extended
     """
 
     model: torch.nn.Module
@@ -89,6 +90,7 @@ class Loop:
     status: Callable = lambda: ""
     examine_first: bool = False
     identity: str = ""
+    earlier: tuple = ()
 
     def __post_init__(self):
         self.device = next(self.model.parameters()).device
@@ -109,11 +111,11 @@ class Loop:
         self.prepare()
         self.model.train()
         started, last_saved, seconds_before = time.monotonic(), time.monotonic(), progress.train_seconds
-        steps, done = self.plan.steps_of(progress.epoch), progress.step
+        updates, done = self.plan.updates_of(progress.epoch), progress.step
         name = f"epoch {progress.epoch + 1}/{self.plan.epochs}"
-        with tqdm(steps[done:], name, len(steps), initial=done, unit="step", dynamic_ncols=True) as bar:
-            for step in bar:
-                self.step(step)
+        with tqdm(updates[done:], name, len(updates), initial=done, unit="step", dynamic_ncols=True) as bar:
+            for steps in bar:
+                self.step(*steps)
                 progress.train_seconds = seconds_before + time.monotonic() - started
                 if self.estimate and progress.update == STEPS_TO_ESTIMATE:
                     say(self.estimate())
@@ -126,14 +128,21 @@ class Loop:
                     last_saved = time.monotonic()
         self._look()
 
-    def step(self, step):
-        """One update. `step` is a list of (task, index of its batch)."""
-        progress, settings = self.progress, self.settings
-        # 1. the gradient of the step's losses
+    def step(self, *steps):
+        """One update, on the mean over `steps` (more than one: --accumulate), each a list of (task, index of its
+        batch)."""
+        progress, settings, tokens = self.progress, self.settings, 0
+        # 1. the gradient of the steps' losses
         self.optimizer.zero_grad(set_to_none=True)
-        losses = self.backward(step)
-        if bad := self.record.add(losses, progress.update + 1):
-            self.diverged(bad)
+        for step in steps:
+            losses = self.backward(step)
+            tokens += sum(loss.tokens for loss in losses)
+            if bad := self.record.add(losses, progress.update + 1):
+                self.diverged(bad)
+            self.log.add(losses)
+        if len(steps) > 1:
+            gradients = [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
+            torch._foreach_div_(gradients, len(steps))
         # 2. the update
         factor = learning_rate_factor(settings.lr_schedule, progress.update, self.plan.updates, settings.warmup)
         set_learning_rate(self.optimizer, factor)
@@ -144,9 +153,9 @@ class Loop:
         # 3. what the log and the checkpoint need to know
         progress.step += 1
         progress.update += 1
-        progress.tokens += sum(loss.tokens for loss in losses)
+        progress.tokens += tokens
         rate = max(group["lr"] for group in self.optimizer.param_groups)
-        self.log.add(losses, progress.update, progress.epoch + 1, rate, norm)
+        self.log.updated(progress.update, progress.epoch + 1, rate, norm)
 
     def _gradient_norm(self):
         """The norm of the whole gradient, a tensor, which --clip then holds down. Without --clip the log alone wants to
@@ -239,5 +248,5 @@ class Loop:
     def _stop(self):
         self.save()
         progress = self.progress
-        steps = len(self.plan.steps_of(progress.epoch))
+        steps = len(self.plan.updates_of(progress.epoch))
         raise Stopped(f"stopped in epoch {progress.epoch + 1} after {progress.step} of {steps} steps", self.folder)

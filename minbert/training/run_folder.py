@@ -1,16 +1,16 @@
 """A run's folder: how it is opened or continued, its config.json, and what must not have changed since.
 
 A run is a folder: config.json (flags, versions, machine, which model and data), metrics.jsonl (one line an epoch),
-model.safetensors and last.safetensors (the best epoch by dev score, and the last), bert/ (the best epoch's trunk as a
-Hugging Face folder), state.pt (all that is needed to go on), predictions/, analysis.json and analysis.png, and, last,
-scores.json. Each is written whole or not at all.
+model.safetensors (the best epoch by dev score), bert/ (its trunk as a Hugging Face folder), state.pt (all that is
+needed to go on), predictions/, analysis.json and analysis.png, and, last, scores.json. Each is written whole or not at
+all. Once a run is finished its state goes; --keep_state keeps it, and the last epoch's weights, last.safetensors.
 """
 
 import contextlib
 import os
 import platform
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,7 @@ from datasets import fingerprint
 from minbert import hub
 from minbert.files import UNFINISHED, UserError, check_replaceable, remove_unfinished, sha256, write_json
 from minbert.flags import checks as command_line
+from minbert.flags.extension import extension
 from minbert.flags.methods import PLAIN
 from minbert.flags.parser import DEFAULTS, Options
 from minbert.locks import LOCK
@@ -43,6 +44,7 @@ class Start:
     data: dict
     config: dict
     is_new: bool
+    extended: dict = field(default_factory=dict)  # {flag: its value before} where the run now ends later
 
     @property
     def is_over(self):
@@ -54,15 +56,34 @@ class Start:
         if self.is_new:
             write_json(self.folder / RUN, self.config, new=True)
 
+    def extend(self):
+        """Go on past the end that the run was planned with: it is not finished any more, and says so first."""
+        if self.extended:
+            (self.folder / "scores.json").unlink(missing_ok=True)
+            write_json(self.folder / RUN, self.config)
+
+    @property
+    def earlier(self):
+        """Digests of the flags (checks.digest) under which an extended run may have saved its state."""
+        flags = self.config["flags"]
+        return tuple(command_line.digest({**flags, **before}) for before in self.config.get("went_on_from", ()))
+
 
 def begin(options):
     """`Start` of the run that `options` ask for; says what it reads. Raises UserError where the run cannot be, or where
     the one to continue began with something else."""
     folder, saved = open_folder(options.run)
+    extended = {}
     if saved:
         take_over_threads(saved)
         options = command_line.check(command_line.resumed(options.namespace(), saved["flags"]))
         options = options.changed(model=saved["model"]["name"])
+        extended = extension(options.namespace(), {**DEFAULTS, **saved["flags"]})
+        if extended and is_over(folder):
+            raise UserError(
+                f"{folder} is finished, and has no state.pt to go on from (--keep_state would have kept it): go on "
+                f"from its weights with --init {folder}"
+            )
     check_device(options.model, "the run to resume used --use_gpu, but" if saved else "--use_gpu:")
     check_outputs(options, folder)
     for path in map(Path, options.run.outputs.values() if saved else ()):
@@ -80,7 +101,9 @@ def begin(options):
     check_inputs_stay(options.run.outputs, config)
     if saved:
         check_unchanged(folder, saved, config)
-    return Start(options, folder, found, data, config, is_new=saved is None)
+        if before := [*saved.get("went_on_from", ()), *([extended] if extended else [])]:
+            config["went_on_from"] = before
+    return Start(options, folder, found, data, config, is_new=saved is None, extended=extended)
 
 
 def flags_of(options):

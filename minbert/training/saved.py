@@ -17,6 +17,7 @@ OF_RUN = {
     "data": {...: {...: SPLIT}},
     "versions": {},
     "machine": {"device": str, "threads?": int},
+    "went_on_from?": [{}],
 }
 RECORDS = {  # file -> (what it is, its shape)
     RUN: ("the config of a run", OF_RUN),

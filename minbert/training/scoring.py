@@ -24,6 +24,10 @@ class DevExam:
         self.best = None  # {task: Predictions} of the best epoch, if this process has seen it
         self._predictions = None  # of the epoch that is being examined
 
+    def has_waited(self, progress):
+        """Whether there was no gain for as long as --patience says."""
+        return self.patience is not None and progress.epochs_without_gain >= self.patience
+
     def predict(self, model, split):
         """{task: Predictions} of every task that has the split."""
         if not self.frozen:
@@ -65,7 +69,7 @@ class DevExam:
             self.files.write(self.data, "dev", self.best)
         else:
             progress.epochs_without_gain += 1
-            progress.stopped_early = progress.epochs_without_gain == self.patience
+            progress.stopped_early = self.has_waited(progress)
 
     def say(self, loop, record):
         progress, tasks = loop.progress, loop.model.tasks

@@ -3,6 +3,7 @@
 import time
 from functools import partial
 
+from minbert.files import UserError
 from minbert.flags import checks as command_line
 from minbert.methods import gradient_surgery
 from minbert.methods.objective import FrozenEmbeddings, Objective
@@ -19,9 +20,9 @@ from optimizer import AdamW, parameter_groups
 
 class Trainer:
     """Trains `model` on `data` {task: {split: Split}} as `options` (flags.parser.Options) say, keeping its files in
-    `folder`. writer: TensorBoard's, or None."""
+    `folder`. writer: TensorBoard's, or None. earlier: digests of flags with which its state may have been saved."""
 
-    def __init__(self, model, data, options, folder, writer=None):
+    def __init__(self, model, data, options, folder, writer=None, earlier=()):
         self.model, self.data, self.folder, self.run = model, data, folder, options.run
         self.once_seconds = 0.0  # of the time in training, what was spent before the first step
         rows = {
@@ -56,19 +57,34 @@ class Trainer:
             estimate=self._estimate,
             status=self._status,
             identity=command_line.digest(command_line.to_saved(options)),
+            earlier=earlier,
         )
 
     def describe(self):
         return self.plan.describe("the heads on a frozen trunk" if self.frozen else "everything")
+
+    def resume(self, extended=False):
+        """Go back to where the last checkpoint stood, if there is one. `extended`: the run is to end later than it was
+        planned to. Raises UserError where its end is before that checkpoint all the same."""
+        self.loop.resume()
+        progress, epochs = self.loop.progress, self.plan.epochs
+        progress.stopped_early = self.exam.has_waited(progress)
+        if extended and progress.stopped_early:
+            waited = f"stopped after {progress.epochs_without_gain} epochs without a better score"
+            raise UserError(f"--patience {self.run.patience}: {self.folder} {waited}; give a larger one to go on")
+        if extended and progress.epoch >= epochs:
+            raise UserError(f"--epochs {epochs}: {self.folder} has done {progress.epoch}; give more to go on")
 
     def fit(self):
         """Train to the end, from wherever the run stands. Raises Stopped as Loop.run does."""
         self.loop.run()
 
     def finish(self):
-        """After training: keep the last weights, go back to the best, and write what they come to. Returns that."""
+        """After training: go back to the best weights, and write what they come to. Returns that. (The last ones are
+        kept with --keep_state.)"""
         progress = self.loop.progress
-        save_weights(self.model, self.folder / "last.safetensors")
+        if self.run.keep_state:
+            save_weights(self.model, self.folder / "last.safetensors")
         load_weights(self.model, self.folder / "model.safetensors")
         if not (best := self.exam.best):  # of an earlier process, whose files may be gone
             best = self.exam.predict(self.model, "dev")

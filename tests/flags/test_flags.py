@@ -191,14 +191,23 @@ def test_fine_tune_mode_is_the_later_course_s_name_for_option(mode, option):
 def test_tasks(run_of):
     trace, trainer = run_of("--tasks", "sts,sst")
     assert [list(rows) for rows in trace.rows] == [["sts", "sst"]] * 3
-    assert "train" not in trainer.data["quora"]
-    assert list(trainer.loop.progress.history[0]["dev"]) == ["sts", "sst", "quora"]
+    assert list(trainer.model.heads) == list(trainer.data) == list(trainer.loop.progress.history[0]["dev"])
+    assert list(trainer.data) == ["sts", "sst"]
     _, alone = run_of("--tasks", "cfimdb")
     assert list(alone.model.heads) == ["cfimdb"]
     assert sorted(path.name for path in (alone.folder / "predictions").iterdir()) == [
         "cfimdb-dev-output.csv",
         "finetune-cfimdb-dev-out.csv",
     ]
+
+
+def test_also_score(run_of):
+    """A head that nothing trains is scored too; the heads of the trained tasks begin with the same weights."""
+    trace, trainer = run_of("--tasks", "sts,sst", "--also_score", "sst,quora")
+    assert [list(rows) for rows in trace.rows] == [["sts", "sst"]] * 3
+    assert "train" not in trainer.data["quora"]
+    assert list(trainer.loop.progress.history[0]["dev"]) == ["sts", "sst", "quora"]
+    assert tiny.parse("--also_score", "sts,sst").also_score is None  # all are trained
 
 
 def test_attention(run_of, tmp_path_factory):
@@ -263,7 +272,7 @@ ELSEWHERE = {  # flags whose tests run the whole script: test_cli.py and test_re
 BESIDE = (  # more tests of flags
     *("test_strategy_flags.py", "test_schedule_flags.py", "../training/test_saved_runs.py"),
     *("test_semi_supervised_flags.py", "../training/test_pseudo_labels.py", "../training/test_plain_models.py"),
-    "../training/test_grid.py",
+    *("../training/test_grid.py", "../training/test_export.py"),
 )
 
 
@@ -364,7 +373,10 @@ def test_flags_that_make_no_sense_are_refused_in_one_line(line):
 
 
 def test_dev_limit_may_name_a_task_that_is_scored_only():
-    assert tiny.parse("--tasks", "sst", "--dev_limit", "quora=5").dev_limit == {"quora": 5}
+    flags = ("--tasks", "sst", "--also_score", "sts,sst,quora", "--dev_limit", "quora=5")
+    assert tiny.parse(*flags).dev_limit == {"quora": 5}
+    with pytest.raises(UserError, match="--dev_limit names quora: no use in a run with --tasks sst"):
+        tiny.parse("--tasks", "sst", "--dev_limit", "quora=5")
 
 
 def test_glue_tasks_are_read_from_glue_dir(tmp_path, tiny_model, tiny_data):
@@ -379,7 +391,7 @@ def test_glue_tasks_are_read_from_glue_dir(tmp_path, tiny_model, tiny_data):
     )
     assert trainer.data["rte"]["train"].examples.path == folder / "train.tsv"
     assert trainer.data["sst"]["train"].examples.path == tiny_data / TASKS["sst"].files["train"]
-    assert list(trainer.data) == ["rte", "sst", "quora", "sts"]
+    assert list(trainer.data) == ["rte", "sst"]
     trainer.fit()
     assert trainer.loop.progress.history[0]["dev"]["rte"]["accuracy"] == pytest.approx(0.5, abs=0.51)
 

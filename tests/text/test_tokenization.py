@@ -6,6 +6,7 @@ import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -231,6 +232,15 @@ ODD = {  # what is wrong with a tokenizer.json -> what is said of it
         lambda t: t.update(normalizer={"type": "Precompiled", "precompiled_charsmap": "CAAAAP//////////YWJj"}),
         "index out of bounds",
     ),
+    "no pre_tokenizer": (lambda t: t.update(pre_tokenizer=None), "does not find the words of its own vocabulary"),
+    "one that cuts at hyphens alone": (
+        lambda t: t.update(pre_tokenizer={"type": "CharDelimiterSplit", "delimiter": "-"}),
+        "does not find the words of its own vocabulary",
+    ),
+    "no word is short enough": (
+        lambda t: t["model"].update(max_input_chars_per_word=1),
+        "does not find the words of its own vocabulary",
+    ),
     "no [UNK]": (lambda t: (removed(t["model"]["vocab"], "[UNK]"), t["added_tokens"].clear()), "[UNK] is missing"),
     "another unknown token": (lambda t: t["model"].update(unk_token="nothing"), "WordPiece error: Missing"),
 }
@@ -252,6 +262,19 @@ def test_a_tokenizer_that_would_feed_something_else_is_refused(tmp_path, kind):
     assert str(path) in str(error.value)
     assert said in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_panic_over_a_very_long_text_is_one_line(tmp_path):
+    """Rust panics with a BaseException of a type of its own, which cannot be imported."""
+
+    def panic(*_, **__):
+        raise type("PanicException", (BaseException,), {})("index out of bounds")
+
+    tokenizer = small(tmp_path)
+    for text in ("a", "a " * 100_000):  # encoded at once; looked at first
+        rust = mock.Mock(encode=panic, encode_batch_fast=panic)
+        with mock.patch.object(tokenizer, "_rust", rust), pytest.raises(UserError, match=r"vocab\.txt: damaged"):
+            tokenizer.encode([(text,)], 8)
 
 
 def test_ids_beyond_the_model(tmp_path):

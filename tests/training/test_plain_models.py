@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tiny
 from kills import killed_before_rename, stopped_at
+from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 from scheme_runs import arguments, cache, contents, plain_folder, watched
 
@@ -217,6 +218,28 @@ def test_a_cut_off_cache_is_made_again(home, argv_of, length):
     assert [(teacher, task) for teacher, task, _ in run.asked] == [("sst2", "qqp")]
     assert path.read_bytes() == content
     tiny.assert_same_results(home / "again", home / "run")
+
+
+DAMAGED = {
+    "not finite": lambda p: p * np.float32("nan"),
+    "negative": lambda p: p - 1,
+    "no probabilities": lambda p: p * 2,
+    "of another type": lambda p: p.astype(np.float64),
+    "none": lambda p: p[:0],
+    "a single number": lambda p: p[0, 0],
+}
+
+
+@pytest.mark.parametrize("how", DAMAGED)
+def test_a_cache_that_holds_no_probabilities_is_made_again(home, argv_of, how):
+    path = cache(home, "sst2", "qqp")
+    content = path.read_bytes()
+    with safe_open(path, "numpy") as opened:
+        probabilities, of = opened.get_tensor("probabilities"), opened.metadata()
+    save_file({"probabilities": np.array(DAMAGED[how](probabilities))}, path, of)
+    run = watched(*argv_of(home / "again", "soft_predicted"))
+    assert [(teacher, task) for teacher, task, _ in run.asked] == [("sst2", "qqp")]
+    assert path.read_bytes() == content
 
 
 def test_a_cache_of_other_data_or_of_another_model_is_refused(home, argv_of):
