@@ -28,13 +28,13 @@ from minbert.flags.groups import COURSE_NAMES, Data, Model, Optimisation, Run, S
 from minbert.flags.parser import DEFAULTS, Options
 from minbert.locks import alone_in
 
-MAY_CHANGE = ("resume", "run_dir", "checkpoint_minutes", "keep_state")  # these do not decide what a run computes
+MAY_CHANGE = ("resume", "run_dir", "checkpoint_minutes", "keep_state", "log_every")  # these do not decide the result
 SHARED = {  # flags that are those of multitask_classifier.py, word for word, by their group
     Model: ("model", "max_length", "use_gpu", "precision"),
     Schedule: ("seed",),
     Optimisation: ("compile",),
     Data: ("data_dir", "limit"),
-    Run: (*MAY_CHANGE, "log_every"),
+    Run: MAY_CHANGE,
 }
 # Not flags: Devlin et al. 2019, appendix A.2, and the clipping of BERT's release
 SETTLED = {"lr_schedule": "linear", "weight_decay": 0.01, "clip": 1.0, "no_decay_bias_norm": True}
