@@ -24,7 +24,7 @@ from pathlib import Path
 
 from minbert.files import UserError
 from minbert.hub import pretraining_scores
-from minbert.tables import places, report, store
+from minbert.tables import comparison, places, report, store
 from minbert.tables.catalogue import TABLES, find_table
 from minbert.tables.jobs import Job, command
 from minbert.tables.record import checkpoint
@@ -52,9 +52,9 @@ def build_parser():
     sub = commands.add_parser(
         "compare",
         help="two rows over the seeds that both have",
-        description="Mean and sample standard deviation of two rows over the seeds that both have, and the difference "
-        "of the means: beyond two deviations if larger than 2 sqrt(s1^2 + s2^2), s1 and s2 the deviations of the two "
-        "rows. Fewer than 3 seeds: no claim.",
+        description="Means and sample standard deviations of two rows over the seeds that both have, their difference "
+        "seed by seed with its 95 % interval, and the smallest difference that would probably have been seen. Fewer "
+        "than 3 seeds (5 where the seed draws the labels): no claim.",
     )
     sub.add_argument("table", metavar="TABLE")
     sub.add_argument("rows", metavar="ROW", nargs=2)
@@ -160,7 +160,7 @@ def report_command(arguments):
 
 
 def compare_command(arguments):
-    print(report.compare(find_table(arguments.table), *arguments.rows, arguments.column))
+    print(comparison.compare(find_table(arguments.table), *arguments.rows, arguments.column))
 
 
 def main(argv=None):

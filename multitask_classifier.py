@@ -36,6 +36,7 @@ from minbert.flags.methods import PLAIN
 from minbert.hub import Found
 from minbert.layers.heads import make_head
 from minbert.layers.packing import pack
+from minbert.layers.precision import autocast
 from minbert.locks import alone_in
 from minbert.methods.shared_head import UNION, SharedHead, merging_of
 from minbert.text.course import fused_pairs, without_pads
@@ -93,7 +94,7 @@ class MultitaskBERT(nn.Module):
     @property
     def autocast(self):
         """Trunk and heads run in bf16 where --precision says so; weights stay fp32."""
-        return torch.autocast("cuda", torch.bfloat16, enabled=self.precision == "bf16")
+        return autocast(self.device, self.precision)
 
     def forward(self, sequences):
         """{task: Sequences or SentencePairs} -> {task: logits [B, C]}."""

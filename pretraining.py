@@ -34,7 +34,7 @@ SHARED = {  # flags that are those of multitask_classifier.py, word for word, by
     Schedule: ("seed",),
     Optimisation: ("compile",),
     Data: ("data_dir", "limit"),
-    Run: MAY_CHANGE,
+    Run: (*MAY_CHANGE, "log_every"),
 }
 # Not flags: Devlin et al. 2019, appendix A.2, and the clipping of BERT's release
 SETTLED = {"lr_schedule": "linear", "weight_decay": 0.01, "clip": 1.0, "no_decay_bias_norm": True}

@@ -79,7 +79,7 @@ def check(options):
     _check_rates(options)
     _check_pseudo_labels(options)
     _check_needs(options)
-    options.precision = checked_precision(options.precision, options.use_gpu)
+    options.precision = checked_precision(options.precision, options.use_gpu, options.smart)
     if options.warmup and options.lr_schedule == "constant":
         others = " or ".join(name for name in LR_SCHEDULES if name != "constant")
         raise UserError(f"--warmup needs --lr_schedule {others} (a constant rate has no warm-up)")
@@ -103,11 +103,11 @@ def new_run_dir():
     return str(Path("runs") / f"{time.strftime('%Y-%m-%d_%H-%M-%S')}-{secrets.token_hex(4)}")
 
 
-def checked_precision(precision, use_gpu):
-    """The precision asked for, or the device's own."""
-    if precision == "bf16" and not use_gpu:
-        raise UserError("--precision bf16 needs --use_gpu: on most CPUs bf16 is many times slower than fp32")
-    return precision or ("bf16" if use_gpu else "fp32")
+def checked_precision(precision, use_gpu, smart=0):
+    """The precision asked for, or the device's own. Whether a CPU multiplies bf16 is asked of torch, later."""
+    if precision == "bf16" and smart:
+        raise UserError("--smart needs --precision fp32: its step of 1e-5 is lost among the three digits of bf16")
+    return precision or ("bf16" if use_gpu and not smart else "fp32")
 
 
 def _check_rates(options):
@@ -292,10 +292,12 @@ def of_saved_run(options, saved, folder):
     """The flags, as a namespace, of the run in a folder that is not to be trained on, with those given now. What it
     began with (--init) is past, its own prediction files (--sst_dev_out and its kin) stay as they are, and --skip_test
     was for its end."""
+    saved = checked_flags(saved, build_parser(), folder)
     now = {name: getattr(options, name) for name in ("use_gpu", "precision", "given")}
+    if now["precision"] is None and now["use_gpu"] == saved["use_gpu"]:
+        now["precision"] = saved["precision"]  # on its own device a run gives the answers that it was scored with
     now |= dict.fromkeys(("init", *OUTPUTS))
     given = {name: getattr(options, name) for name in options.given}
-    saved = checked_flags(saved, build_parser(), folder)
     return argparse.Namespace(**{**saved, **now, "skip_test": False, **given})
 
 

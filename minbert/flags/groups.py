@@ -54,10 +54,14 @@ class Model:
         metavar="N",
         help="longest sequence in tokens (default: %(default)s, or as many as the model has positions)",
     )
+    truncate: str = flag(
+        "head", choices=("head", "tail"), help="which end is kept of a text that is longer (default: %(default)s)"
+    )
     use_gpu: bool = flag(False, help="train on the CUDA device")
     precision: str | None = flag(
         choices=("fp32", "bf16"),
-        help="bf16: autocast with fp32 weights, GPU only (default: bf16 with --use_gpu, otherwise fp32)",
+        help="bf16: matrix products in bf16, weights in fp32; on a GPU, or a CPU with AMX or AVX512-BF16 (default: "
+        "bf16 with --use_gpu but without --smart, otherwise fp32)",
     )
 
     @property

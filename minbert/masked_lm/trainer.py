@@ -16,6 +16,7 @@ from bert import BertForMaskedLM
 from minbert import hub
 from minbert.files import UserError, write_json
 from minbert.flags import checks as command_line
+from minbert.layers.precision import autocast, precision_told
 from minbert.masked_lm.masking import exam_of, masked_batch, perplexity
 from minbert.masked_lm.text import encode, hold_out, read_text
 from minbert.methods.objective import Loss
@@ -75,7 +76,7 @@ class MaskedLMTrainer:
         return Loss({(TEXT, ""): losses.sum() / max(len(losses), 1)}, {}, len(masked[0].ids))
 
     def _losses(self, tokens, chosen, labels):
-        with torch.autocast("cuda", torch.bfloat16, enabled=self.precision == "bf16"):
+        with autocast(self.device, self.precision):
             return self.model.losses(tokens, chosen, labels)
 
     # --------------------------------------------------------------------------------- the exam after each epoch
@@ -129,7 +130,7 @@ def pretrain(options, files, flags, folder, before):
         take_over_threads(before)
     # 1. the checkpoint and the text
     found = hub.resolve(options.model.model)
-    print(f"model: {found.name}, {found.source}")
+    print(f"model: {found.name}, {found.source}\n{precision_told(options.model.device, options.model.precision)}")
     tokenizer, max_length = fit_to_checkpoint(found, options.model.max_length, "max_length" in options.given, False)
     data, notes = read_text(files, options.tasks, options.data)
     print("\n".join(notes))

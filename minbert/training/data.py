@@ -101,7 +101,7 @@ def _describe(name, split, part):
     return text
 
 
-def fit_to_checkpoint(found, max_length, given, pairs):
+def fit_to_checkpoint(found, max_length, given, pairs, truncate="head"):
     """(the checkpoint's tokenizer, the longest sequence), once it is clear that they go together with the flags.
 
     max_length: --max_length; where it was not `given`, it gives way to the model's positions. pairs: whether some task
@@ -113,7 +113,7 @@ def fit_to_checkpoint(found, max_length, given, pairs):
         max_length = min(max_length, positions)
     if max_length > positions:
         raise UserError(f"--max_length {max_length}: {found.name} has positions for {positions} tokens")
-    tokenizer = Tokenizer.from_folder(found.folder, config.vocab_size)
+    tokenizer = Tokenizer.from_folder(found.folder, config.vocab_size, truncate)
     if config.type_vocab_size < 2 and pairs:
         raise UserError(f"{found.name} has one token type, but pairs need two: choose other --tasks or --model")
     return tokenizer, max_length

@@ -32,6 +32,7 @@ from minbert.training.saved import saved_scores
 ELSEWHERE = (  # flags that do not decide what a plain model comes to, or that its folder's name holds otherwise
     *(*command_line.NOT_SAVED, *command_line.MAY_CHANGE, "model", "data_dir", "glue_dir", "imdb_dir", "use_gpu"),
     *("precision", "compile", "label_scheme", "plain_dir", "plain_lr", "literal_eq20", "limit", "dev_limit"),
+    "log_every",
 )
 
 

@@ -25,6 +25,7 @@ from minbert.flags import checks as command_line
 from minbert.flags.extension import extension
 from minbert.flags.methods import PLAIN
 from minbert.flags.parser import DEFAULTS, Options
+from minbert.layers.precision import bf16_unit, precision_told
 from minbert.locks import LOCK
 from minbert.script import Stopped
 from minbert.training.commit import commit
@@ -93,7 +94,7 @@ def begin(options):
         tensorboard_writer()
 
     found = find_model(options.model)
-    print(f"model: {found.name}, {found.source}")
+    print(f"model: {found.name}, {found.source}\n{precision_told(options.model.device, options.model.precision)}")
     tokenizer, max_length = fit(options, found)
     options = options.changed(max_length=max_length)
     data, notes = read_data(options, tokenizer)
@@ -157,12 +158,19 @@ def find_model(flags):
 def fit(options, found):
     """As data.fit_to_checkpoint, with what it needs of the flags."""
     pairs = any(task.is_pair for task in options.scored.values())
-    return fit_to_checkpoint(found, options.model.max_length, "max_length" in options.given, pairs)
+    model = options.model
+    return fit_to_checkpoint(found, model.max_length, "max_length" in options.given, pairs, model.truncate)
 
 
 def check_device(model, what):
+    """Refuse a GPU that is not there, by words that begin with `what`, and bf16 where it would only be imitated."""
     if model.use_gpu and not torch.cuda.is_available():
         raise UserError(f"{what} this machine has no CUDA device that torch can use")
+    if model.precision == "bf16" and not bf16_unit(model.device):
+        raise UserError(
+            f"--precision bf16: this {'GPU' if model.use_gpu else 'CPU'} has no unit for it (a GPU's tensor cores, or "
+            "a CPU's AMX or AVX512-BF16) and would only imitate it, slowly; use --precision fp32"
+        )
 
 
 def check_outputs(options, folder):

@@ -255,12 +255,26 @@ def test_checkpoint_minutes(tmp_path, tiny_model, tiny_data, monkeypatch):
     assert saved == {10: [0], 1e-9: [1, 2, 3, 4, 5, 0]}  # at the end of the epoch, and after each step
 
 
+def test_truncate(run_of):
+    (one, _), (two, head), (three, tail) = (
+        run_of(*more) for more in (("--max_length", 12), ("--max_length", 12, "--truncate", "head"),
+                                   ("--max_length", 12, "--truncate", "tail"))
+    )  # fmt: skip
+    assert one.losses == two.losses != three.losses
+    for name in ("sst", "quora"):
+        kept, left = (t.data[name]["train"].sequences for t in (head, tail))
+        assert list(kept.lengths) == list(left.lengths)
+        assert (kept.ids != left.ids).any()
+
+
 def test_precision_and_use_gpu():
     assert tiny.parse().precision == "fp32"
     assert tiny.parse("--use_gpu").precision == "bf16"
     assert tiny.parse("--use_gpu", "--precision", "fp32").precision == "fp32"
-    with pytest.raises(UserError, match="--precision bf16 needs --use_gpu"):
-        tiny.parse("--precision", "bf16")
+    assert tiny.parse("--precision", "bf16").precision == "bf16"
+    assert tiny.parse(*BASE, "--use_gpu", "--smart", "1").precision == "fp32"
+    with pytest.raises(UserError, match="--smart needs --precision fp32"):
+        tiny.parse(*BASE, "--precision", "bf16", "--smart", "1")
 
 
 ELSEWHERE = {  # flags whose tests run the whole script: test_cli.py and test_resume.py
@@ -353,7 +367,7 @@ def test_defaults_are_the_course_s():
         "--tasks sst --limit quora=5",
         "--tasks sst --batch_size sst=4,quora=5",
         "--tasks cfimdb --dev_limit sst=5",
-        "--precision bf16",
+        "--precision bf16 --smart 1",
         "--precision fp16 --use_gpu",
         "--attention flash",
         "--use_gpu yes",

@@ -248,6 +248,17 @@ def test_smart(run_of, trainer_of, still_model):
     assert (after["bert.word_embedding.weight"] - before["bert.word_embedding.weight"]).abs().max() > 1e-4
 
 
+def test_smart_sees_the_small_change_and_not_another_dropout(trainer_of, run_of):
+    """With dropout on, all its passes drop the same: two dropouts alone would be apart a thousand times as far."""
+    terms, _ = one_step(trainer_of(*tiny.FINETUNE, "--smart", 1))
+    apart, _ = one_step(trainer_of(*tiny.FINETUNE, "--r_drop", 1))
+    for task in COURSE:
+        assert 0 < terms[f"{task} SMART"] < 1e-6 < 1e-3 < apart[f"{task} R-Drop"]
+    (one, _), (two, _) = run_of(), run_of("--smart", 1e-30)
+    assert one.losses[0] == two.losses[0]  # and what is drawn besides is as without it
+    assert one.losses[1]["sst"] != two.losses[1]["sst"]  # but for SMART's own noise, drawn between two steps
+
+
 def test_smart_radius(trainer_of, still_model):
     default, named, large = (
         one_step(trainer_of(*tiny.FINETUNE, *STILL, "--smart", 1, *more, model=still_model))[0]

@@ -138,15 +138,20 @@ def test_an_odd_token_over_stays_with_the_longer_text_or_with_the_second_of_equa
     assert ((types == 0).sum() - 2, (types == 1).sum() - 1) == kept, f"of {a} and {b} words {kept} should stay"
 
 
-def test_pairs_are_cut_as_the_tokenizers_library_cuts_them(tmp_path):
-    """Its own "longest_first" on every pair of up to 9 words, with every room from 2 words to 9."""
+@pytest.mark.parametrize(("truncate", "direction"), [("head", "right"), ("tail", "left")])
+def test_texts_are_cut_as_the_tokenizers_library_cuts_them(tmp_path, truncate, direction):
+    """Its own "longest_first" on every text and pair of up to 9 words, with every room from 2 words to 9."""
     tokenizer = small(tmp_path)
-    pairs = [("a " * a, "b " * b) for a in range(1, 10) for b in range(1, 10)]
+    tokenizer.truncate = truncate
+    words = list("abc") * 3
+    singles = [(" ".join(words[:a]),) for a in range(1, 10)]
+    pairs = [(" ".join(words[:a]), " ".join(words[-b:])) for a in range(1, 10) for b in range(1, 10)]
     theirs = tokenizers.BertWordPieceTokenizer(str(tmp_path / "vocab.txt"))
     for max_length in range(5, 13):
-        theirs.enable_truncation(max_length, strategy="longest_first")
-        expected = [(e.ids, e.type_ids) for e in theirs.encode_batch(pairs)]
-        assert rows_of(tokenizer.encode(pairs, max_length)) == expected, f"at most {max_length} tokens"
+        theirs._tokenizer.enable_truncation(max_length, strategy="longest_first", direction=direction)
+        for texts in (singles, pairs):
+            expected = [(e.ids, e.type_ids) for e in theirs.encode_batch([t if t[1:] else t[0] for t in texts])]
+            assert rows_of(tokenizer.encode(texts, max_length)) == expected, f"at most {max_length} tokens"
 
 
 def test_megabyte_cells(tmp_path, minilm):
@@ -304,8 +309,10 @@ LONG_TEXTS = [
 ]
 
 
+@pytest.mark.parametrize("truncate", ["head", "tail"])
 @pytest.mark.parametrize("max_length", [5, 65, 513])  # of two long texts it is left open who gets an odd token
-def test_of_a_very_long_text_no_more_is_encoded_than_is_kept(tokenizer, monkeypatch, max_length):
+def test_of_a_very_long_text_no_more_is_encoded_than_is_kept(tokenizer, monkeypatch, max_length, truncate):
+    monkeypatch.setattr(tokenizer, "truncate", truncate)
     single, pairs = [(text,) for text in LONG_TEXTS], [(text, "short") for text in LONG_TEXTS]
     both = [*zip(LONG_TEXTS, [text[:5000] for text in LONG_TEXTS[::-1]], strict=True)]
     monkeypatch.setattr(tokenization, "LONG", 10**9)
