@@ -258,10 +258,11 @@ def train_to_the_end(start, model, data):
     scores = trainer.finish()
     model.bert.save_pretrained(folder / "bert")
     copy_tokenizer(start.found.folder, folder / "bert")
+    reported = write_report(folder, scores)
     write_json(folder / "scores.json", scores)  # a folder with scores is a finished run
     drop_state(folder, options.run)
     report(folder, model.tasks, data, scores)
-    print(write_report(folder))
+    print(reported)
 
 
 def complete(start):
