@@ -55,7 +55,7 @@ def case(random, B, A, T, D, lengths, scale=1.0, p=0.0):
 
 def values(name, probe, inputs, weight=1.0):
     q, k, v, mask = (inputs[key] for key in ("q", "k", "v", "mask"))
-    at = lambda mixed: {"the mixture": mixed * mask[:, None, :, None]}  # noqa: E731
+    at = lambda mixed: {"the mixture": mixed * mask[:, None, :, None]}
     with np.errstate(all="ignore"):
         right = R.attend(q, k, v, mask)
         wrong = [(text, at(R.attend(q, k, v, mask, but))) for but, text in WRONG.items()]
@@ -69,7 +69,7 @@ def values(name, probe, inputs, weight=1.0):
 
 def dropout(name, inputs, p):
     q, k, v, mask = (inputs[key] for key in ("q", "k", "v", "mask"))
-    at = lambda mixed, rates: {"the mixture": mixed * mask[:, None, :, None], "dropout's rates": np.array(rates)}  # noqa: E731
+    at = lambda mixed, rates: {"the mixture": mixed * mask[:, None, :, None], "dropout's rates": np.array(rates)}
     wrong = [
         (
             text,
@@ -98,7 +98,7 @@ def gradients(inputs, random):
     q, k, v, mask = (inputs[key] for key in ("q", "k", "v", "mask"))
     w = random.normal(size=q.shape)
     inputs = {**inputs, "w": w}
-    total = lambda q, k, v: float((R.attend(q, k, v, mask) * mask[:, None, :, None] * w).sum())  # noqa: E731
+    total = lambda q, k, v: float((R.attend(q, k, v, mask) * mask[:, None, :, None] * w).sum())
     found = {
         "the gradient of q": R.derivative(lambda x: total(x, k, v), q),
         "the gradient of k": R.derivative(lambda x: total(q, x, v), k),
@@ -124,9 +124,19 @@ def checks(random, hidden):
             dropout("dropout acts on the probabilities", padded, 0.25),
         ]
     padded = case(random, 3, 2, 5, 5, [5, 2, 3], p=0.375)
-    unchanged = Check("q, k and v are not changed", "attention", "unchanged", padded,
-                      {f"{name} afterwards": padded[name] for name in "qkv"},
-                      [("q is divided in place: the caller's q changes", {f"{n} afterwards": padded[n] / (5**0.5 if n == "q" else 1) for n in "qkv"})])  # fmt: skip
+    unchanged = Check(
+        "q, k and v are not changed",
+        "attention",
+        "unchanged",
+        padded,
+        {f"{name} afterwards": padded[name] for name in "qkv"},
+        [
+            (
+                "q is divided in place: the caller's q changes",
+                {f"{n} afterwards": padded[n] / (5**0.5 if n == "q" else 1) for n in "qkv"},
+            )
+        ],
+    )
     return [
         values("three heads of five", "mixture", case(random, 2, 3, 4, 5, [4, 4])),
         values("one sequence much shorter", "mixture", case(random, 3, 4, 6, 2, [6, 1, 4])),

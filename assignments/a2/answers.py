@@ -73,11 +73,15 @@ def batch(random, lengths, H):
 def attention(name, random, A, D, lengths, probe="self_attention"):
     H = A * D
     inputs = {"sizes": sizes_of(A, D, H), "weights": R.attention_weights(random, H), **batch(random, lengths, H)}
-    made = lambda but="": {"the result": R.self_attention(inputs["x"], inputs["mask"], inputs["weights"], A, but)}  # noqa: E731
+    made = lambda but="": {"the result": R.self_attention(inputs["x"], inputs["mask"], inputs["weights"], A, but)}
     wrong = [(text, made(but)) for but, text in WRONG_ATTENTION.items()]
     if len(lengths) > 1 and probe != "alone":
-        wrong += [("rows come back in another order: the blocks' results must stand in packed order", {
-            "the result": made()["the result"][::-1]})]  # fmt: skip
+        wrong += [
+            (
+                "rows come back in another order: the blocks' results must stand in packed order",
+                {"the result": made()["the result"][::-1]},
+            )
+        ]
     return Check(name, "self_attention", probe, inputs, made(), wrong)
 
 
@@ -101,7 +105,7 @@ def layer(name, inputs):
 
 
 def layer_dropout(name, inputs):
-    at = lambda but="", times=2.0: {**layer_result(inputs, but, R.square), "how often dropout acted": np.array(times)}  # noqa: E731
+    at = lambda but="", times=2.0: {**layer_result(inputs, but, R.square), "how often dropout acted": np.array(times)}
     wrong = []
     for part, said in (("attention", "the first sum's"), ("out", "the second sum's")):
         wrong += [
@@ -113,17 +117,29 @@ def layer_dropout(name, inputs):
 
 def layer_in_eval(inputs):
     always = layer_result(inputs, drop=R.square)
-    return Check("dropout is off in eval mode", "layer", "layer_in_eval_mode", inputs, layer_result(inputs),
-                 [("dropout acts in eval mode too", always)])  # fmt: skip
+    return Check(
+        "dropout is off in eval mode",
+        "layer",
+        "layer_in_eval_mode",
+        inputs,
+        layer_result(inputs),
+        [("dropout acts in eval mode too", always)],
+    )
 
 
 def layer_gradient(inputs, random):
     w = random.normal(size=inputs["x"].shape)
-    total = lambda x: float((layer_result({**inputs, "x": x})["the result"] * w).sum())  # noqa: E731
+    total = lambda x: float((layer_result({**inputs, "x": x})["the result"] * w).sum())
     found = R.derivative(total, inputs["x"]) * inputs["mask"][..., None]
-    return Check("x gets its gradient", "layer", "gradient", {**inputs, "w": w}, {"the gradient of x": found},
-                 [("no gradient comes through: a detach, .data or no_grad cuts it off", {"the gradient of x": 0 * found})],
-                 tolerance=1e-6)  # fmt: skip
+    return Check(
+        "x gets its gradient",
+        "layer",
+        "gradient",
+        {**inputs, "w": w},
+        {"the gradient of x": found},
+        [("no gradient comes through: a detach, .data or no_grad cuts it off", {"the gradient of x": 0 * found})],
+        tolerance=1e-6,
+    )
 
 
 def add_norm_inputs(random, H, p=0.0):
@@ -132,12 +148,12 @@ def add_norm_inputs(random, H, p=0.0):
 
 
 def add_norm(name, inputs, drop=None):
-    at = lambda but="": R.add_norm(inputs["x"], inputs["output"], inputs["weights"], "attention", 1e-5, but, drop)  # noqa: E731
+    at = lambda but="": R.add_norm(inputs["x"], inputs["output"], inputs["weights"], "attention", 1e-5, but, drop)
     if drop is None:
         plain = {key: text for key, text in WRONG_LAYER.items() if key.startswith("attention: ")}
         wrong = [(text, {"the result": at(but)}) for but, text in plain.items()]
         return Check(name, "add_norm", "add_norm", inputs, {"the result": at()}, wrong)
-    told = lambda but, times: {"the result": at(but), "how often dropout acted": np.array(times)}  # noqa: E731
+    told = lambda but, times: {"the result": at(but), "how often dropout acted": np.array(times)}
     wrong = [
         (text.format("add_norm's"), told(f"attention: {but}", 0.0 if "missing" in but else 1.0))
         for but, text in PLACES.items()

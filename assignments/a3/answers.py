@@ -44,9 +44,13 @@ def weights_of(random, H, vocabulary, positions, layers, inner):
 def embed(ids, positions, types, weights, but="", drop=None):
     word, pos, kind = (weights[f"{name}_embedding.weight"] for name in ("word", "pos", "tk_type"))
     drop = drop or (lambda x: x)
-    norm = lambda x: R.layer_norm(x, weights["embed_layer_norm.weight"], weights["embed_layer_norm.bias"], EPS)  # noqa: E731
-    places = {"positions from 1": positions + 1, "positions are ids": np.minimum(ids, len(pos) - 1), "one position": 0 * positions,
-              "positions reversed": positions.max() - positions}.get(but, positions)  # fmt: skip
+    norm = lambda x: R.layer_norm(x, weights["embed_layer_norm.weight"], weights["embed_layer_norm.bias"], EPS)
+    places = {
+        "positions from 1": positions + 1,
+        "positions are ids": np.minimum(ids, len(pos) - 1),
+        "one position": 0 * positions,
+        "positions reversed": positions.max() - positions,
+    }.get(but, positions)
     kinds = {"types are 1": 0 * types + 1, "types are 0": 0 * types}.get(but, types)
     w, p, t = word[ids], pos[places], kind[kinds]
     w = {"no words": 0 * w, "times sqrt(H)": w * w.shape[-1] ** 0.5}.get(but, w)
@@ -66,8 +70,15 @@ def embed(ids, positions, types, weights, but="", drop=None):
 
 
 def embed_inputs(random, H, B, T, two_types, p=0.0):
-    sizes = {"hidden_size": H, "num_attention_heads": 2, "intermediate_size": H, "num_hidden_layers": 1,
-             "vocab_size": 30, "max_position_embeddings": 16, "hidden_dropout_prob": p}  # fmt: skip
+    sizes = {
+        "hidden_size": H,
+        "num_attention_heads": 2,
+        "intermediate_size": H,
+        "num_hidden_layers": 1,
+        "vocab_size": 30,
+        "max_position_embeddings": 16,
+        "hidden_dropout_prob": p,
+    }
     ids = random.integers(1, 30, size=(B, T))
     types = (np.arange(T) >= T // 2)[None] * np.ones((B, 1), int) if two_types else np.zeros((B, T), int)
     return {"sizes": sizes, "weights": weights_of(random, H, 30, 16, 1, H), "ids": ids, "types": types.astype(int)}
@@ -76,7 +87,7 @@ def embed_inputs(random, H, B, T, two_types, p=0.0):
 def embedding(name, inputs, probe="embed", drop=None, dialect=""):
     ids, types = inputs["ids"], inputs["types"]
     positions = np.broadcast_to(np.arange(ids.shape[1]), ids.shape)
-    at = lambda but="": {"the embedding": embed(ids, positions, types, inputs["weights"], but, drop)}  # noqa: E731
+    at = lambda but="": {"the embedding": embed(ids, positions, types, inputs["weights"], but, drop)}
     if drop is None:
         wrong = [(text, at(but)) for but, text in WRONG_EMBED.items()]
         if probe == "embed_in_eval_mode":
@@ -87,7 +98,7 @@ def embedding(name, inputs, probe="embed", drop=None, dialect=""):
                 )
             ]
         return Check(name, "embed", probe, inputs, at(), wrong, dialect=dialect)
-    count = lambda but, times: {**at(but), "how often dropout acted": np.array(times)}  # noqa: E731
+    count = lambda but, times: {**at(but), "how often dropout acted": np.array(times)}
     wrong = [
         ("dropout acts before LayerNorm: it comes after it, last", count("dropout before LayerNorm", 1.0)),
         ("dropout acts on the word embeddings alone", count("dropout on words", 1.0)),
@@ -100,11 +111,18 @@ def later_positions(random):
     inputs = embed_inputs(random, 6, 2, 4, True)
     inputs["positions"] = np.array([[0, 2, 5, 9], [3, 4, 8, 15]])
     flat = [inputs[name].ravel() for name in ("ids", "positions", "types")]
-    at = lambda but="": {"the embedding": embed(*flat, inputs["weights"], but)}  # noqa: E731
+    at = lambda but="": {"the embedding": embed(*flat, inputs["weights"], but)}
     counted = {"the embedding": embed(flat[0], np.arange(8), flat[2], inputs["weights"])}
     wrong = [("positions are counted here: they are given, since packed tokens stand in another order", counted)]
-    return Check("positions as they are given", "embed", "later_positions", inputs, at(),
-                 wrong + [(t, at(b)) for b, t in WRONG_EMBED.items() if b != "positions from 1"], dialect="ours")  # fmt: skip
+    return Check(
+        "positions as they are given",
+        "embed",
+        "later_positions",
+        inputs,
+        at(),
+        wrong + [(t, at(b)) for b, t in WRONG_EMBED.items() if b != "positions from 1"],
+        dialect="ours",
+    )
 
 
 def encoding(name, random, layers, lengths):
@@ -144,7 +162,7 @@ def pooling(name, random, B, H):
     sizes = {"hidden_size": H, "num_attention_heads": 2, "intermediate_size": H, "num_hidden_layers": 1}
     cls = random.normal(size=(B, H)) * 1.5
     inner = R.dense(cls, weights, "pooler_dense")
-    at = lambda x: {"the pooled vectors": x}  # noqa: E731
+    at = lambda x: {"the pooled vectors": x}
     wrong = [
         ("tanh is missing", at(inner)),
         ("the dense layer is missing", at(np.tanh(cls))),

@@ -54,8 +54,12 @@ def step_size_of(step, lr, b1, b2, correct, but=""):
     if but == "betas swapped":
         c1, c2 = c2, c1
     with np.errstate(all="ignore"):
-        size = {"only m corrected": 1 / np.float64(c1), "only v corrected": math.sqrt(c2), "correction inverted": np.float64(c1) / np.sqrt(c2),
-                "no root in correction": c2 / np.float64(c1)}  # fmt: skip
+        size = {
+            "only m corrected": 1 / np.float64(c1),
+            "only v corrected": math.sqrt(c2),
+            "correction inverted": np.float64(c1) / np.sqrt(c2),
+            "no root in correction": c2 / np.float64(c1),
+        }
         return lr * size.get(but, math.sqrt(c2) / np.float64(c1))
 
 
@@ -79,8 +83,12 @@ def update(p, g, m, v, size, decay, b1, b2, eps, but="", c2=1.0, first=None):
         v = np.maximum(v, v0)
     mm, vv = (m0, v0) if but == "old moments" else (m, v)
     with np.errstate(all="ignore"):
-        below = {"eps inside": np.sqrt(vv + eps), "eps missing": np.sqrt(vv), "no root": vv + eps,
-                 "eps after correction": np.sqrt(vv) + eps * math.sqrt(c2)}.get(but, np.sqrt(vv) + eps)  # fmt: skip
+        below = {
+            "eps inside": np.sqrt(vv + eps),
+            "eps missing": np.sqrt(vv),
+            "no root": vv + eps,
+            "eps after correction": np.sqrt(vv) + eps * math.sqrt(c2),
+        }.get(but, np.sqrt(vv) + eps)
         along = {"m is g": g, "nesterov": b1 * m + (1 - b1) * g}.get(but, mm)
         step = size * along / below
     if but == "p not changed":
@@ -105,17 +113,43 @@ def walk(p, m, v, gradients, numbers, but=""):
     return {"p": p, "m": m, "v": v}
 
 
-IN_UPDATE = ("decay first", "no decay", "decay added", "decay in the gradient", "eps inside", "eps missing", "no root", "betas swapped",
-             "no 1 - beta1", "no 1 - beta2", "share swapped", "v share swapped", "v of g", "v of |g|", "v of m", "m is g", "nesterov",
-             "uphill", "moments not kept", "m not kept", "v not kept", "old moments", "p not changed", "amsgrad")  # fmt: skip
+IN_UPDATE = (
+    "decay first",
+    "no decay",
+    "decay added",
+    "decay in the gradient",
+    "eps inside",
+    "eps missing",
+    "no root",
+    "betas swapped",
+    "no 1 - beta1",
+    "no 1 - beta2",
+    "share swapped",
+    "v share swapped",
+    "v of g",
+    "v of |g|",
+    "v of m",
+    "m is g",
+    "nesterov",
+    "uphill",
+    "moments not kept",
+    "m not kept",
+    "v not kept",
+    "old moments",
+    "p not changed",
+    "amsgrad",
+)
 
 
 def updates(name, random, shape, steps, decay, eps=1e-2):
     inputs = {
-        "p": random.normal(size=shape), "m": 0.3 * random.normal(size=shape), "v": random.uniform(0.1, 1, size=shape),
-        "gradients": [random.normal(size=shape) for _ in range(steps)], "numbers": [0.1, decay, 0.8, 0.9, eps],
-    }  # fmt: skip
-    at = lambda but="": walk(*(inputs[key] for key in ("p", "m", "v", "gradients", "numbers")), but)  # noqa: E731
+        "p": random.normal(size=shape),
+        "m": 0.3 * random.normal(size=shape),
+        "v": random.uniform(0.1, 1, size=shape),
+        "gradients": [random.normal(size=shape) for _ in range(steps)],
+        "numbers": [0.1, decay, 0.8, 0.9, eps],
+    }
+    at = lambda but="": walk(*(inputs[key] for key in ("p", "m", "v", "gradients", "numbers")), but)
     wrong = [(WRONG[but], at(but)) for but in IN_UPDATE]
     size, d, b1, b2, e = inputs["numbers"]
     twice = walk(inputs["p"], inputs["m"], inputs["v"], inputs["gradients"], [size * size, d, b1, b2, e])
@@ -139,8 +173,20 @@ def step_sizes(name, steps, lr, betas, weight_decay, correct=True):
             return {"step sizes": np.array(sizes), "decays": np.array([size * weight_decay for size in sizes])}
         return {"step sizes": np.array(sizes), "decays": np.full(len(steps), decay)}
 
-    known = ("no bias correction", "only m corrected", "only v corrected", "correction inverted", "no root in correction",
-             "step from 0", "step stays 1", "betas swapped", "decay without lr", "no decay", "decay added", "decay once")  # fmt: skip
+    known = (
+        "no bias correction",
+        "only m corrected",
+        "only v corrected",
+        "correction inverted",
+        "no root in correction",
+        "step from 0",
+        "step stays 1",
+        "betas swapped",
+        "decay without lr",
+        "no decay",
+        "decay added",
+        "decay once",
+    )
     wrong = [(WRONG[but], at(but)) for but in known]
     corrected = [step_size_of(step, lr, *betas, True) for step in steps]
     if not correct:
@@ -201,7 +247,15 @@ def closure(random):
     wrong = [
         ("the closure's loss is not returned: loss is None", {"the loss": np.array(np.nan), "calls": np.array(1.0)})
     ]
-    return Check("a closure's loss is handed back", "step", "closure", inputs, {"the loss": np.array(2.5), "calls": np.array(1.0)}, wrong, weight=0.5)  # fmt: skip
+    return Check(
+        "a closure's loss is handed back",
+        "step",
+        "closure",
+        inputs,
+        {"the loss": np.array(2.5), "calls": np.array(1.0)},
+        wrong,
+        weight=0.5,
+    )
 
 
 def checks(random, hidden):

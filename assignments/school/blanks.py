@@ -148,11 +148,18 @@ def imports_missing(source, donor):
     have, lines = _imported(ast.parse(source)), []
     for node in ast.parse(donor).body:
         if isinstance(node, (ast.Import, ast.ImportFrom)):
-            lines += [ast.unparse(type(node)(**{**vars(node), "names": [alias]})) for alias in node.names
-                      if (alias.asname or alias.name) not in have]  # fmt: skip
+            lines += [
+                ast.unparse(type(node)(**{**vars(node), "names": [alias]}))
+                for alias in node.names
+                if (alias.asname or alias.name) not in have
+            ]
     return lines
 
 
 def _imported(tree):
-    return {alias.asname or alias.name for node in ast.walk(tree) if isinstance(node, (ast.Import, ast.ImportFrom))
-            for alias in node.names}  # fmt: skip
+    return {
+        alias.asname or alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, (ast.Import, ast.ImportFrom))
+        for alias in node.names
+    }

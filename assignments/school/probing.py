@@ -97,9 +97,11 @@ def _where(error):
     places = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
-        if "site-packages" not in frame.filename and "/assignments/" not in frame.filename
-        and not frame.filename.startswith("<") and "/lib/python" not in frame.filename
-    ]  # fmt: skip
+        if "site-packages" not in frame.filename
+        and "/assignments/" not in frame.filename
+        and not frame.filename.startswith("<")
+        and "/lib/python" not in frame.filename
+    ]
     if not places:
         return ""
     last = places[-1]

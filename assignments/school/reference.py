@@ -45,8 +45,13 @@ def attend(q, k, v, mask, but="", drop=None):
     drop = drop or (lambda x: x)
     if but in ("q and k are swapped",):
         q, k = k, q
-    scale = {"unscaled": 1.0, "by D": D, "by sqrt(H)": math.sqrt(A * D), "times sqrt(D)": 1 / math.sqrt(D),
-             "by sqrt(T)": math.sqrt(T)}.get(but, math.sqrt(D))  # fmt: skip
+    scale = {
+        "unscaled": 1.0,
+        "by D": D,
+        "by sqrt(H)": math.sqrt(A * D),
+        "times sqrt(D)": 1 / math.sqrt(D),
+        "by sqrt(T)": math.sqrt(T),
+    }.get(but, math.sqrt(D))
     scores = np.einsum("bhqd,bhkd->bhqk", q, k) / scale
     pad = (1 - mask)[:, None, None, :].astype(bool)
     if but == "dropout on scores":
@@ -140,8 +145,9 @@ def self_attention(x, mask, weights, heads, but="", drop=None, prefix=""):
 def add_norm(x, output, weights, part, eps, but="", drop=None):
     """LayerNorm(x + dropout(dense(output))). part: "attention" or "out"."""
     drop = drop or (lambda y: y)
-    norm = lambda y, which=part: layer_norm(  # noqa: E731
-        y, weights[f"{which}_layer_norm.weight"], weights[f"{which}_layer_norm.bias"], eps)  # fmt: skip
+    norm = lambda y, which=part: layer_norm(
+        y, weights[f"{which}_layer_norm.weight"], weights[f"{which}_layer_norm.bias"], eps
+    )
     y = output if but == f"{part}: no dense" else dense(output, weights, f"{part}_dense")
     if but == f"{part}: LayerNorm before the sum":
         return x + norm(drop(y))
@@ -173,20 +179,32 @@ def layer(x, mask, weights, heads, eps, but="", drop=None, drop_attention=None):
             weights[one], weights[two] = weights[two], weights[one]
     if but in ("one norm for both", "the second norm for both"):
         source, other = ("attention", "out") if but == "one norm for both" else ("out", "attention")
-        weights = {**weights, **{f"{other}_layer_norm.{kind}": weights[f"{source}_layer_norm.{kind}"]
-                                 for kind in ("weight", "bias")}}  # fmt: skip
+        weights = {
+            **weights,
+            **{f"{other}_layer_norm.{kind}": weights[f"{source}_layer_norm.{kind}"] for kind in ("weight", "bias")},
+        }
     if but == "pre-norm":
         return _pre_norm(x, mask, weights, heads, eps, drop)
     attended = self_attention(x, mask, weights, heads, drop=drop_attention, prefix="self_attention.")
     y = x if but == "no attention" else add_norm(x, attended, weights, "attention", eps, but, drop)
-    act = {"tanh gelu": gelu_tanh, "relu": lambda z: np.maximum(z, 0), "no gelu": lambda z: z, "tanh": np.tanh,
-           "sigmoid for gelu": lambda z: 1 / (1 + np.exp(-z)), "silu": lambda z: z / (1 + np.exp(-z)),
-           "gelu twice": lambda z: gelu(gelu(z)), "gelu with 1.702": lambda z: z / (1 + np.exp(-1.702 * z))}.get(but, gelu)  # fmt: skip
+    act = {
+        "tanh gelu": gelu_tanh,
+        "relu": lambda z: np.maximum(z, 0),
+        "no gelu": lambda z: z,
+        "tanh": np.tanh,
+        "sigmoid for gelu": lambda z: 1 / (1 + np.exp(-z)),
+        "silu": lambda z: z / (1 + np.exp(-z)),
+        "gelu twice": lambda z: gelu(gelu(z)),
+        "gelu with 1.702": lambda z: z / (1 + np.exp(-1.702 * z)),
+    }.get(but, gelu)
     inner = act(dense(attended if but == "feed forward reads attention" else y, weights, "interm_dense"))
     if but == "gelu at the end":
         z = dense(dense(y, weights, "interm_dense"), weights, "out_dense")
-        w = {"out_dense.weight": np.eye(z.shape[-1]), "out_dense.bias": np.zeros(z.shape[-1]), **{
-            name: value for name, value in weights.items() if name.startswith("out_layer")}}  # fmt: skip
+        w = {
+            "out_dense.weight": np.eye(z.shape[-1]),
+            "out_dense.bias": np.zeros(z.shape[-1]),
+            **{name: value for name, value in weights.items() if name.startswith("out_layer")},
+        }
         return add_norm(y, gelu(z), w, "out", eps, "", drop) * mask[..., None]
     if but == "no feed forward":
         return y * mask[..., None]
@@ -196,8 +214,9 @@ def layer(x, mask, weights, heads, eps, but="", drop=None, drop_attention=None):
 
 def _pre_norm(x, mask, weights, heads, eps, drop):
     drop = drop or (lambda y: y)
-    norm = lambda y, which: layer_norm(  # noqa: E731
-        y, weights[f"{which}_layer_norm.weight"], weights[f"{which}_layer_norm.bias"], eps)  # fmt: skip
+    norm = lambda y, which: layer_norm(
+        y, weights[f"{which}_layer_norm.weight"], weights[f"{which}_layer_norm.bias"], eps
+    )
     y = self_attention(norm(x, "attention"), mask, weights, heads, prefix="self_attention.")
     y = x + drop(dense(y, weights, "attention_dense"))
     z = dense(gelu(dense(norm(y, "out"), weights, "interm_dense")), weights, "out_dense")
@@ -208,8 +227,12 @@ def _pre_norm(x, mask, weights, heads, eps, drop):
 
 
 def attention_weights(random, H, prefix=""):
-    return {f"{prefix}{name}.{kind}": random.normal(size=(H, H) if kind == "weight" else H) * (0.6 if kind == "weight" else 0.3)
-            for name in ("query", "key", "value") for kind in ("weight", "bias")}  # fmt: skip
+    return {
+        f"{prefix}{name}.{kind}": random.normal(size=(H, H) if kind == "weight" else H)
+        * (0.6 if kind == "weight" else 0.3)
+        for name in ("query", "key", "value")
+        for kind in ("weight", "bias")
+    }
 
 
 def layer_weights(random, H, inner):

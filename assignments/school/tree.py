@@ -16,10 +16,18 @@ CODE = ("*.py", "minbert/*.py", "minbert/*/*.py", "examples/*.py")
 WITHOUT = ("experiments.py", "augmentation.py", "minbert/tables/", "minbert/augment/")
 DATA = ("data/sample/**/*", "requirements.txt", "requirements-minilm.txt", "LICENSE", "pyproject.toml")
 # What of assignments/ goes along, the same in both dialects.
-SCHOOL = ("__init__.py", "school/__init__.py", "school/student.py", "school/probing.py", "school/judging.py",
-          "school/symptoms.py", "school/views.py", "school/public.py")  # fmt: skip
+SCHOOL = (
+    "__init__.py",
+    "school/__init__.py",
+    "school/student.py",
+    "school/probing.py",
+    "school/judging.py",
+    "school/symptoms.py",
+    "school/views.py",
+    "school/public.py",
+)
 STUDENT = {"check.py": "check.py", "submit.py": "submit.py"}
-UNUSED = '\n[tool.ruff.lint.per-file-ignores]  # imports that the blanks left unused: you will need them\n"*.py" = ["F401"]\n'
+UNUSED = '\n[tool.ruff.lint.per-file-ignores]  # imports that the blanks left unused: you will need them\n"*.py" = ["F401", "E731"]\n'
 
 
 def handout(assignment, assignments, given=(), dialect="ours"):
@@ -90,7 +98,8 @@ def _others(dialect):
 
 def _pyproject(text):
     """Ours without what only our tests need, and with ruff told that imports may wait for their use."""
-    return re.sub(r"\n\[tool\.pytest.*?(?=\n\[|\Z)", "", text, flags=re.DOTALL).rstrip() + "\n" + UNUSED
+    dropped = r"\n\[tool\.(pytest|ruff\.lint\.per-file)[^\n]*\n.*?(?=\n\[|\Z)"
+    return re.sub(dropped, "", text, flags=re.DOTALL).rstrip() + "\n" + UNUSED
 
 
 def _facts(assignment, assignments, given, dialect):

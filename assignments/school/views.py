@@ -18,8 +18,11 @@ def shares(outputs):
     rows = np.asarray(outputs["rounds"])
     counts = np.bincount(rows[:, 0].astype(int), minlength=3)
     walks = [rows[rows[:, 0] == task, 1].tolist() == list(range(int((rows[:, 0] == task).sum()))) for task in range(3)]
-    return {"share of each task": np.round(counts / len(rows) * 20) / 20, "each counts up from 0": np.array(walks, float),
-            "draws": np.array([len(rows)], float)}  # fmt: skip
+    return {
+        "share of each task": np.round(counts / len(rows) * 20) / 20,
+        "each counts up from 0": np.array(walks, float),
+        "draws": np.array([len(rows)], float),
+    }
 
 
 def masking(outputs):
@@ -30,7 +33,7 @@ def masking(outputs):
     chosen = chosen.astype(int)
     before, after = ids[chosen], hidden[chosen]
     masked, kept = after == mask, after == before
-    twentieths = lambda share: np.array([np.round(share * 20) / 20])  # noqa: E731
+    twentieths = lambda share: np.array([np.round(share * 20) / 20])
     ordinary = ~np.isin(ids, special)
     untouched = np.delete(hidden, chosen) == np.delete(ids, chosen)
     return {
