@@ -36,7 +36,9 @@ def become_nobody():
     """Give up root, for good, if Python's own files may then still be read. Whether nobody here is root now."""
     if os.getuid() != 0:
         return True
-    if not all(_is_for_all(Path(path)) for path in (sys.prefix, sys.base_prefix, *sys.path) if os.path.exists(path)):
+    own = Path(__file__).resolve().parents[2]
+    needed = {Path(path).resolve() for path in (sys.prefix, sys.base_prefix, *sys.path) if path and os.path.exists(path)}
+    if not all(_is_for_all(path) for path in needed - {own}):
         return False
     os.setgroups([])
     os.setresgid(NOBODY, NOBODY, NOBODY)
@@ -47,7 +49,6 @@ def become_nobody():
 
 
 def _is_for_all(path):
-    path = path.resolve()
     return all(place.stat().st_mode & 0o001 for place in (path, *path.parents) if place.is_dir())
 
 
