@@ -5,7 +5,13 @@ import torch
 from assignments.school.probing import marked_dropout
 
 
-def mixture(student, inputs, train=False):
+def mixture(student, inputs):
+    """Eval mode; were dropout to act, it would show, as a square."""
+    with marked_dropout(*student.dropouts):
+        return _mixture(student, inputs, train=False)
+
+
+def _mixture(student, inputs, train):
     """The heads' mixtures [B, A, T, D], at real queries."""
     q, k, v, mask = (inputs[name].clone() for name in ("q", "k", "v", "mask"))
     is_pad = None if bool(mask.all()) else ~mask.bool()
@@ -34,10 +40,5 @@ def unchanged(student, inputs):
 def with_dropout(student, inputs):
     """Training mode, with a square in place of dropout."""
     with marked_dropout(*student.dropouts) as rates:
-        told = mixture(student, inputs, train=True)
+        told = _mixture(student, inputs, train=True)
     return {**told, "dropout's rates": torch.tensor(rates or [0.0])}
-
-
-def in_eval_mode(student, inputs):
-    with marked_dropout(*student.dropouts):
-        return mixture(student, inputs, train=False)

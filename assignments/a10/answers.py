@@ -8,7 +8,10 @@ TASKS = ("quora", "sst", "sts")
 
 
 def lengths(counts):
-    at = lambda values, own=1.0: {"batches of each task": np.array(values, float), "a dictionary of its own": np.array(own)}
+    at = lambda values, own=1.0: {
+        "batches of each task": np.array(values, float),
+        "a dictionary of its own": np.array(own),
+    }
     n = list(counts.values())
     wrong = [
         ("the dictionary that came in is handed back: make one of its own", at(n, 0.0)),
@@ -18,7 +21,14 @@ def lengths(counts):
         ("each task gets one", at([1] * len(n))),
         ("it is the sum of all", at([sum(n)] * len(n))),
     ]
-    return Check(f"{', '.join(map(str, n))} batches, each once", "whole", "length", {"function": "whole", "counts": counts}, at(n), wrong)
+    return Check(
+        f"{', '.join(map(str, n))} batches, each once",
+        "whole",
+        "length",
+        {"function": "whole", "counts": counts},
+        at(n),
+        wrong,
+    )
 
 
 def task_wise(takes):
@@ -28,11 +38,20 @@ def task_wise(takes):
     turns = [(place[task], i) for i in range(max(takes.values())) for task, n in takes.items() if i < n]
     wrong = [
         ("the tasks take turns: each is finished before the next begins", rows(turns)),
-        ("the tasks come sorted: they come in the order given", rows([(place[t], i) for t in sorted(takes) for i in range(takes[t])])),
+        (
+            "the tasks come sorted: they come in the order given",
+            rows([(place[t], i) for t in sorted(takes) for i in range(takes[t])]),
+        ),
         ("indices count from 1", rows([(t, i + 1) for t, i in right])),
-        ("the last batch of each task is left out", rows([(place[t], i) for t, n in takes.items() for i in range(n - 1)])),
+        (
+            "the last batch of each task is left out",
+            rows([(place[t], i) for t, n in takes.items() for i in range(n - 1)]),
+        ),
         ("the tasks come in reversed order", rows([(place[t], i) for t in reversed(takes) for i in range(takes[t])])),
-        ("the batches of a task come in reversed order", rows([(place[t], i) for t, n in takes.items() for i in reversed(range(n))])),
+        (
+            "the batches of a task come in reversed order",
+            rows([(place[t], i) for t, n in takes.items() for i in reversed(range(n))]),
+        ),
         ("the index counts through all tasks", rows([(t, k) for k, (t, _) in enumerate(right)])),
         ("the first task alone comes", rows([pair for pair in right if pair[0] == right[0][0]])),
     ]
@@ -48,11 +67,19 @@ def shuffled(takes, seed):
         ("indices count from 1", rows([(t, i + 1) for t, i in right])),
     ]
     inputs = {"function": "shuffled", "takes": takes, "seed": seed, "exponent": 1.0}
-    held = {name: np.array(1.0) for name in ("each round is one batch", "the same seed gives the same order",
-            "another seed gives another order", "the order of names does not matter", "tasks are mixed")}
+    held = {
+        name: np.array(1.0)
+        for name in (
+            "each round is one batch",
+            "the same seed gives the same order",
+            "another seed gives another order",
+            "the order of names does not matter",
+            "tasks are mixed",
+        )
+    }
     fails = {
         "another seed gives another order": "rng is not used: the order is always the same",
-        "the order of names does not matter": "the draw depends on the order in which the tasks were named: sort them first",
+        "the order of names does not matter": "the draw depends on the order of the tasks' names: sort them first",
         "the same seed gives the same order": "the order is drawn from another generator than rng",
         "tasks are mixed": "the tasks come one after the other: all batches are mixed",
         "each round is one batch": "a round holds several batches: each is a list of one pair",
@@ -62,7 +89,9 @@ def shuffled(takes, seed):
     said.append(("nothing is shuffled", unmixed))
     said.append(("nothing is shuffled", {**unmixed, "the order of names does not matter": np.array(0.0)}))
     return [
-        Check(f"every batch of {len(right)} once", "shuffled", "order", inputs, rows(right), wrong, view="in_any_order"),
+        Check(
+            f"every batch of {len(right)} once", "shuffled", "order", inputs, rows(right), wrong, view="in_any_order"
+        ),
         Check(f"at random, by rng ({len(right)} batches)", "shuffled", "mixed", {"takes": takes}, held, said),
     ]
 
@@ -70,7 +99,11 @@ def shuffled(takes, seed):
 def drawn(takes, exponent, seed):
     n = np.array([takes[task] for task in TASKS], float)
     shares = lambda w: np.round(w / w.sum() * 20) / 20
-    at = lambda w, up=1.0, draws=n.sum(): {"share of each task": shares(w), "each counts up from 0": np.full(3, up), "draws": np.array([draws])}
+    at = lambda w, up=1.0: {
+        "share of each task": shares(w),
+        "each counts up from 0": np.full(3, up),
+        "draws": np.array([n.sum()]),
+    }
     wrong = [
         ("tasks are drawn by their size alone: the exponent is not used", at(n)),
         ("tasks are drawn evenly: they are drawn by n to the power of the exponent", at(np.ones(3))),
@@ -131,7 +164,9 @@ def linear(total, warmup):
         "cosine": "it is a cosine, not a line",
     }
     wrong = [(text, at(but)) for but, text in texts.items()]
-    return Check(f"{total} steps, warm-up {warmup:g}", "linear", "linear", {"given": [list(one) for one in given]}, at(), wrong)
+    return Check(
+        f"{total} steps, warm-up {warmup:g}", "linear", "linear", {"given": [list(one) for one in given]}, at(), wrong
+    )
 
 
 def surgery(g, but=""):
@@ -144,8 +179,16 @@ def surgery(g, but=""):
             against = {"projected others": out[j]}.get(but, g[j])
             dot = out[i] @ against
             if (dot < 0) != (but == "agreeing") or but == "always":
-                norm = {"not squared": np.linalg.norm(against), "own length": g[i] @ g[i], "no length": 1.0}.get(but, against @ against)
-                out[i] = out[i] + dot / norm * against if but == "plus" else out[i] - dot / norm * against if norm else out[i]
+                norm = {"not squared": np.linalg.norm(against), "own length": g[i] @ g[i], "no length": 1.0}.get(
+                    but, against @ against
+                )
+                out[i] = (
+                    out[i] + dot / norm * against
+                    if but == "plus"
+                    else out[i] - dot / norm * against
+                    if norm
+                    else out[i]
+                )
             if but == "conflict zeroed" and dot < 0:
                 out[i] = 0
     return out
@@ -169,9 +212,18 @@ def projections(name, g, seed, weight=1.0):
     wrong += [
         ("nothing is projected: it is the plain sum", total(g)),
         ("it is the mean over the tasks: it is the sum", {"the sum": right.mean(0), "the gradients afterwards": g}),
-        ("only the first task's gradient is projected", {"the sum": right[0] + g[1:].sum(0), "the gradients afterwards": g}),
-        ("only the last task's gradient is projected", {"the sum": g[:-1].sum(0) + right[-1], "the gradients afterwards": g}),
-        ("the gradients that came in are changed: work on a copy", {"the sum": right.sum(0), "the gradients afterwards": right}),
+        (
+            "only the first task's gradient is projected",
+            {"the sum": right[0] + g[1:].sum(0), "the gradients afterwards": g},
+        ),
+        (
+            "only the last task's gradient is projected",
+            {"the sum": g[:-1].sum(0) + right[-1], "the gradients afterwards": g},
+        ),
+        (
+            "the gradients that came in are changed: work on a copy",
+            {"the sum": right.sum(0), "the gradients afterwards": right},
+        ),
         ("all tasks' gradients come back: their sum is asked for", {"the sum": right, "the gradients afterwards": g}),
     ]
     return Check(name, "project", "project", {"gradients": g, "seed": seed}, total(right), wrong, weight=weight)
@@ -184,9 +236,13 @@ def backwards(name, random, conflict):
     values = np.array([(shared * d[i]).sum() + 0.5 * (own[i] ** 2).sum() for i in range(2)])
 
     def at(gradient, heads=None, detached=1.0, none=1.0, values=values):
-        return {"the shared gradient": gradient, "the heads' gradients": np.concatenate(own) if heads is None else heads,
-                "the losses": values, "the losses are detached": np.array(detached),
-                "a parameter that nobody reaches has no gradient": np.array(none)}  # fmt: skip
+        return {
+            "the shared gradient": gradient,
+            "the heads' gradients": np.concatenate(own) if heads is None else heads,
+            "the losses": values,
+            "the losses are detached": np.array(detached),
+            "a parameter that nobody reaches has no gradient": np.array(none),
+        }
 
     right = surgery(d).sum(0)
     wrong = [

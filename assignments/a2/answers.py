@@ -20,6 +20,7 @@ WRONG_ATTENTION = {
     "key and value swapped": "key and value are swapped",
     "query and value swapped": "query and value are swapped",
     "mask missing": "pads of the block get attention: block.is_pad is not passed on",
+    "mask missing in the block": "pads of the block get attention: block.is_pad is not passed on",
     "a residual too many": "x is added here already: the residual belongs to the layer",
     "mean over heads": "the heads are averaged: they belong side by side",
     "unscaled": "the scores are not divided by sqrt(D)",
@@ -49,11 +50,11 @@ WRONG_LAYER = {
     "no feed forward": "the feed-forward part is missing",
     "no attention": "the attention part is missing",
     "feed forward reads attention": "the feed-forward part reads the attention in place of y",
-    "attention: the output is the residual": "what is added and what goes through the dense layer are swapped, first sum",
+    "attention: the output is the residual": "what is added and what goes through dense are swapped",
 }
 PLACES = {
     "dropout is missing": "{} dropout is missing",
-    "dropout on the sum": "{} dropout acts on the sum, the residual included: it belongs on the dense layer's output alone",
+    "dropout on the sum": "{} dropout acts on the sum, the residual included: it belongs on dense's output",
     "dropout at the end": "{} dropout acts after LayerNorm: it belongs on the dense layer's output",
     "dropout before dense": "{} dropout acts before the dense layer: it belongs after it",
     "dropout on the residual": "{} dropout acts on the residual: it belongs on the dense layer's output",

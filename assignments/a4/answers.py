@@ -16,8 +16,8 @@ WRONG = {
     "eps inside": "eps stands under the root: it is added to sqrt(v)",
     "eps missing": "eps is missing",
     "no root": "the root of v is missing",
-    "eps after correction": "eps is added to the corrected root, as in torch's AdamW: here it stands outside the bias correction",
-    "no bias correction": "there is no bias correction: with correct_bias the step size is lr sqrt(1 - beta2^t) / (1 - beta1^t)",
+    "eps after correction": "eps is added to the corrected root, as in torch: here it is outside the correction",
+    "no bias correction": "there is no bias correction: lr sqrt(1 - beta2^t) / (1 - beta1^t) is the step size",
     "only m corrected": "only m is corrected: the root of 1 - beta2^t is missing",
     "only v corrected": "only v is corrected: the division by 1 - beta1^t is missing",
     "correction inverted": "the bias correction is upside down",
@@ -70,10 +70,6 @@ def update(p, g, m, v, size, decay, b1, b2, eps, but="", c2=1.0, first=None):
         g = g + decay * p / (first or 1.0)
     if but == "betas swapped":
         b1, b2 = b2, b1
-    if but in ("moments not kept", "m not kept"):
-        m = 0 * m
-    if but in ("moments not kept", "v not kept"):
-        v = 0 * v
     m = {"no 1 - beta1": b1 * m + g, "share swapped": (1 - b1) * m + b1 * g}.get(but, b1 * m + (1 - b1) * g)
     square = {"v of g": g, "v of |g|": abs(g), "v of m": m * m}.get(but, g * g)
     v = {"no 1 - beta2": b2 * v + square, "v share swapped": (1 - b2) * v + b2 * square}.get(
@@ -104,7 +100,6 @@ def update(p, g, m, v, size, decay, b1, b2, eps, but="", c2=1.0, first=None):
 
 
 def walk(p, m, v, gradients, numbers, but=""):
-    size, decay, b1, b2, eps = numbers
     for g in gradients:
         if but == "moments not kept":
             p, _, _ = update(p, g, m, v, *numbers, but)

@@ -50,35 +50,58 @@ def softmax_head(random, B, K, scale=1.0, kind=""):
     losses = -log_p[np.arange(B), y]
     inputs = lambda method, *given: {"classes": K, "method": method, "given": list(given)}
     return [
-        Check(f"one loss for each of {B} examples{kind}", "losses", "method", inputs("losses", z, y), at(losses), [
-            ("it is the mean: one loss for each example is asked for", at(losses.mean())),
-            ("it is the sum: one loss for each example is asked for", at(losses.sum())),
-            ("the minus sign is missing", at(-losses)),
-            ("the losses are of logits, not of log softmax", at(-z[np.arange(B), y])),
-            ("it is 1 - p, not -log p", at(1 - np.exp(-losses))),
-            ("it is the square of 1 - p", at((1 - np.exp(-losses)) ** 2)),
-            ("softmax is taken twice: cross_entropy wants logits", at(-log_softmax(np.exp(log_p))[np.arange(B), y])),
-            ("log softmax is taken over the examples", at(-log_softmax(z, 0)[np.arange(B), y])),
-            ("labels count from 1", at(-log_p[np.arange(B), (y - 1) % K])),
-            ("the loss is divided by the number of classes", at(losses / K)),
-            ("it is in bits (log2): the natural logarithm is meant", at(losses / np.log(2))),
-        ]),
-        Check(f"the likeliest of {K} classes{kind}", "predict", "method", inputs("predict", z), at(z.argmax(-1)), [
-            ("it is the unlikeliest class (argmin)", at(z.argmin(-1))),
-            ("it is the largest over the examples (dim=0)", at(z.argmax(0))),
-            ("it is the largest logit itself, not its place", at(z.max(-1))),
-            ("classes count from 1", at(z.argmax(-1) + 1)),
-            ("the largest absolute value is taken", at(abs(z).argmax(-1))),
-        ]),
-        Check(f"the logarithms of {K} probabilities{kind}", "log_probabilities", "method",
-              inputs("log_probabilities", z), at(log_p), [
-            ("they are probabilities: their logarithm is asked for", at(np.exp(log_p))),
-            ("the softmax runs over the examples (dim=0)", at(log_softmax(z, 0))),
-            ("they are the logits themselves", at(z)),
-            ("the logarithm of the sum is not taken off", at(z - z.max(-1, keepdims=True))),
-            ("it is log sigmoid, which is for one logit", at(-np.logaddexp(0, -z))),
-        ]),
-    ]  # fmt: skip
+        Check(
+            f"one loss for each of {B} examples{kind}",
+            "losses",
+            "method",
+            inputs("losses", z, y),
+            at(losses),
+            [
+                ("it is the mean: one loss for each example is asked for", at(losses.mean())),
+                ("it is the sum: one loss for each example is asked for", at(losses.sum())),
+                ("the minus sign is missing", at(-losses)),
+                ("the losses are of logits, not of log softmax", at(-z[np.arange(B), y])),
+                ("it is 1 - p, not -log p", at(1 - np.exp(-losses))),
+                ("it is the square of 1 - p", at((1 - np.exp(-losses)) ** 2)),
+                (
+                    "softmax is taken twice: cross_entropy wants logits",
+                    at(-log_softmax(np.exp(log_p))[np.arange(B), y]),
+                ),
+                ("log softmax is taken over the examples", at(-log_softmax(z, 0)[np.arange(B), y])),
+                ("labels count from 1", at(-log_p[np.arange(B), (y - 1) % K])),
+                ("the loss is divided by the number of classes", at(losses / K)),
+                ("it is in bits (log2): the natural logarithm is meant", at(losses / np.log(2))),
+            ],
+        ),
+        Check(
+            f"the likeliest of {K} classes{kind}",
+            "predict",
+            "method",
+            inputs("predict", z),
+            at(z.argmax(-1)),
+            [
+                ("it is the unlikeliest class (argmin)", at(z.argmin(-1))),
+                ("it is the largest over the examples (dim=0)", at(z.argmax(0))),
+                ("it is the largest logit itself, not its place", at(z.max(-1))),
+                ("classes count from 1", at(z.argmax(-1) + 1)),
+                ("the largest absolute value is taken", at(abs(z).argmax(-1))),
+            ],
+        ),
+        Check(
+            f"the logarithms of {K} probabilities{kind}",
+            "log_probabilities",
+            "method",
+            inputs("log_probabilities", z),
+            at(log_p),
+            [
+                ("they are probabilities: their logarithm is asked for", at(np.exp(log_p))),
+                ("the softmax runs over the examples (dim=0)", at(log_softmax(z, 0))),
+                ("they are the logits themselves", at(z)),
+                ("the logarithm of the sum is not taken off", at(z - z.max(-1, keepdims=True))),
+                ("it is log sigmoid, which is for one logit", at(-np.logaddexp(0, -z))),
+            ],
+        ),
+    ]
 
 
 def checks(random, hidden):

@@ -1,95 +1,13 @@
-"""What a6 must give: joins of pairs and heads of one logit, one score or many classes, in numpy."""
-
-import math
+"""What a6 must give: heads of one logit, one score or many classes, in numpy; the joins are in joins.py."""
 
 import numpy as np
 
+from assignments.a6.joins import joins, zero_vector
 from assignments.school import reference as R
 from assignments.school.judging import Check
 
 SLACK = 1e-5
-at = lambda x: {"the joint vectors": x}
 result = lambda x: {"the result": x}
-
-
-def cos(u, v, eps=1e-8):
-    lengths = [np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), eps) for x in (u, v)]
-    return (u * v).sum(-1, keepdims=True) / (lengths[0] * lengths[1])
-
-
-def dot_attention(u, v, but=""):
-    x = np.stack([u, v], 1)
-    scale = {"unscaled": 1.0, "by H": x.shape[-1]}.get(but, math.sqrt(x.shape[-1]))
-    scores = np.einsum("bqh,bkh->bqk", x, x) / scale
-    p = scores if but == "no softmax" else R.softmax(scores, 1 if but == "queries" else 0 if but == "batch" else -1)
-    return (p @ x).reshape(len(u), -1)
-
-
-def joins(random, B, H, kind=""):
-    u, v = random.normal(size=(B, H)), random.normal(size=(B, H))
-    inputs = lambda join: {"join": join, "u": u, "v": v}
-    diff, c, dot = abs(u - v), cos(u, v), dot_attention(u, v)
-    check = lambda part, right, wrong: Check(f"{part} of vectors of {H}{kind}", part, "join", inputs(part), at(right),
-                                             [(text, at(value)) for text, value in wrong])  # fmt: skip
-    return [
-        check("concat", np.concatenate([u, v], -1), [
-            ("v stands before u", np.concatenate([v, u], -1)),
-            ("u and v are put below each other (dim=0): they belong side by side", np.concatenate([u, v], 0)),
-            ("u and v are stacked", np.stack([u, v], 1)),
-            ("u and v are added", u + v),
-            ("the numbers of u and v alternate", np.stack([u, v], -1).reshape(B, -1)),
-            ("|u - v| stands beside them: that is another join", np.concatenate([u, v, diff], -1)),
-        ]),
-        check("absdiff", diff, [
-            ("the sign is kept: it is |u - v|", u - v),
-            ("the sign is kept, and turned: it is |u - v|", v - u),
-            ("it is the square of the difference", (u - v) ** 2),
-            ("it is ||u| - |v||: the difference comes first", abs(abs(u) - abs(v))),
-            ("it is |u + v|", abs(u + v)),
-            ("it is one length, not a number for each element", diff.sum(-1, keepdims=True)),
-            ("it is the Euclidean distance, not a number for each element", np.linalg.norm(u - v, axis=-1)),
-            ("it is the product of u and v", u * v),
-        ]),
-        check("cosine", c, [
-            ("the feature's axis is missing: [B, 1] is asked for", c[:, 0]),
-            ("it is the dot product, not divided by the lengths", (u * v).sum(-1, keepdims=True)),
-            ("it is 1 - cos, a distance", 1 - c),
-            ("only one length is divided by", (u * v).sum(-1, keepdims=True) / np.linalg.norm(u, axis=-1, keepdims=True)),
-            ("only the length of v is divided by", (u * v).sum(-1, keepdims=True) / np.linalg.norm(v, axis=-1, keepdims=True)),
-            ("the cosine is of columns (dim=0), not of examples", ((u * v).sum(0) / np.linalg.norm(u, axis=0) / np.linalg.norm(v, axis=0))[:, None]),
-            ("it is (cos + 1) / 2", (c + 1) / 2),
-            ("it is the angle, not its cosine", np.arccos(np.clip(c, -1, 1))),
-            ("the squared lengths are divided by", (u * v).sum(-1, keepdims=True) / (u * u).sum(-1, keepdims=True) / (v * v).sum(-1, keepdims=True)),
-            ("it is |cos|", abs(c)),
-            ("squares of lengths stand under no root", (u * v).sum(-1, keepdims=True) / ((u * u).sum(-1, keepdims=True) * (v * v).sum(-1, keepdims=True))),
-        ]),
-        check("dot_attention", dot, [
-            ("the scores are not divided by sqrt(H)", dot_attention(u, v, "unscaled")),
-            ("the scores are divided by H, not by sqrt(H)", dot_attention(u, v, "by H")),
-            ("the softmax runs over the queries", dot_attention(u, v, "queries")),
-            ("the softmax runs over the examples", dot_attention(u, v, "batch")),
-            ("there is no softmax", dot_attention(u, v, "no softmax")),
-            ("u and v are swapped", dot_attention(v, u)),
-            ("the two rows are added: they belong side by side, [B, 2H]", dot.reshape(B, 2, H).sum(1)),
-            ("the two rows are averaged: they belong side by side, [B, 2H]", dot.reshape(B, 2, H).mean(1)),
-            ("the two rows are not flattened: [B, 2H] is asked for", dot.reshape(B, 2, H)),
-            ("the numbers of the two rows alternate: transposed before they are flattened", dot.reshape(B, 2, H).transpose(0, 2, 1).reshape(B, -1)),
-            ("only the attention weights come back", R.softmax(np.einsum("bqh,bkh->bqk", np.stack([u, v], 1), np.stack([u, v], 1)) / math.sqrt(H)).reshape(B, -1)),
-        ]),
-    ]  # fmt: skip
-
-
-def zero_vector(random):
-    u, v = np.zeros((2, 3)), random.normal(size=(2, 3))
-    v[0] = 0
-    wrong = [("a zero vector divides by 0: lengths are at least eps", at(np.full((2, 1), np.nan)))]
-    value = Check("the cosine with a zero vector is 0", "cosine", "join", {"join": "cosine", "u": u, "v": v}, at(np.zeros((2, 1))), wrong)
-    gradient = {"the gradient of u": np.array([v[0] * 0, v[1] / 1e-8 / np.linalg.norm(v[1])]) * 1e-8}
-    inputs = {"join": "cosine", "u": u, "v": v, "w": np.full((2, 1), 1e-8)}
-    not_a_number = {"the gradient of u": np.full((2, 3), np.nan)}
-    there = Check("and its gradient is finite", "cosine", "join_gradient", inputs, gradient,
-                  [("the gradient at a zero vector is NaN: take the lengths as torch's cosine_similarity does", not_a_number)], tolerance=1e-6)  # fmt: skip
-    return [value, there]
 
 
 def sigmoid(z):
@@ -101,74 +19,136 @@ def binary(random, B, scale=1.0, kind=""):
     y[:2] = [0, 1]
     one = np.maximum(z[:, 0], 0) - z[:, 0] * y + np.log1p(np.exp(-abs(z[:, 0])))
     log_p = -np.logaddexp(0, np.concatenate([z, -z], -1))
-    inputs = lambda method, *given: {"head": "BinaryHead", "args": [4, 0.0], "kwargs": {}, "method": method, "given": list(given)}
+    inputs = lambda method, *given: {
+        "head": "BinaryHead",
+        "args": [4, 0.0],
+        "kwargs": {},
+        "method": method,
+        "given": list(given),
+    }
     with np.errstate(all="ignore"):
         direct = -np.log(sigmoid(z[:, 0])) * y - np.log(1 - sigmoid(z[:, 0])) * (1 - y)
     return [
-        Check(f"binary cross-entropy of {B} examples{kind}", "binary_losses", "method", inputs("losses", z, y), result(one), [
-            ("it is the mean: one loss for each example is asked for", result(one.mean())),
-            ("it is the sum: one loss for each example is asked for", result(one.sum())),
-            ("labels 0 and 1 are swapped", result(np.maximum(z[:, 0], 0) - z[:, 0] * (1 - y) + np.log1p(np.exp(-abs(z[:, 0]))))),
-            ("logits [B, 1] met labels [B] and spread to [B, B]: bring them to one shape", result(np.maximum(z, 0) - z * y + np.log1p(np.exp(-abs(z))))),
-            ("the last axis is still there: [B] is asked for", result(one[:, None])),
-            ("only y log p is taken, (1 - y) log(1 - p) is missing", result(-y * log_p[:, 1])),
-            ("the sigmoid is taken twice: the loss wants logits", result(np.logaddexp(0, sigmoid(z[:, 0])) - sigmoid(z[:, 0]) * y)),
-            ("the minus sign is missing", result(-one)),
-            ("log 0 comes up: take the form that works on logits", result(direct)),
-            ("it is the squared error of p", result((sigmoid(z[:, 0]) - y) ** 2)),
-        ]),
-        Check(f"0 or 1 of {B} examples{kind}", "binary_predict", "method", inputs("predict", z), result(z[:, 0] > 0), [
-            ("classes are swapped", result(z[:, 0] <= 0)),
-            ("the last axis is still there: [B] is asked for", result(z > 0)),
-            ("z is compared with 0.5: that is p's border; z's is 0", result(z[:, 0] > 0.5)),
-            ("it is the probability, not the class", result(sigmoid(z[:, 0]))),
-            ("it is argmax over one logit, which is always 0", result(0 * z[:, 0])),
-            ("it is always 1", result(0 * z[:, 0] + 1)),
-            ("it is z rounded", result(np.round(z[:, 0]))),
-        ]),
-        Check(f"two log probabilities of {B} examples{kind}", "binary_log_probabilities", "method", inputs("log_probabilities", z), result(log_p), [
-            ("the two columns are swapped: class 0 comes first", result(log_p[:, ::-1])),
-            ("they are probabilities: their logarithm is asked for", result(np.exp(log_p))),
-            ("only class 1 comes back", result(log_p[:, 1:])),
-            ("it is a softmax over (z, 0)", result(log_p[:, ::-1])),
-            ("a softmax over one logit is always 1", result(0 * z)),
-            ("it is a softmax over (-z, z), which counts z twice", result(-np.logaddexp(0, np.concatenate([2 * z, -2 * z], -1)))),
-            ("log(1 - sigmoid(z)) rounds to log 0: take log sigmoid(-z)", result(np.concatenate([np.where(z > 37, -np.inf, log_p[:, :1]), log_p[:, 1:]], -1))),
-        ]),
-    ]  # fmt: skip
+        Check(
+            f"binary cross-entropy of {B} examples{kind}",
+            "binary_losses",
+            "method",
+            inputs("losses", z, y),
+            result(one),
+            [
+                ("it is the mean: one loss for each example is asked for", result(one.mean())),
+                ("it is the sum: one loss for each example is asked for", result(one.sum())),
+                (
+                    "labels 0 and 1 are swapped",
+                    result(np.maximum(z[:, 0], 0) - z[:, 0] * (1 - y) + np.log1p(np.exp(-abs(z[:, 0])))),
+                ),
+                (
+                    "logits [B, 1] met labels [B] and spread to [B, B]: bring them to one shape",
+                    result(np.maximum(z, 0) - z * y + np.log1p(np.exp(-abs(z)))),
+                ),
+                ("the last axis is still there: [B] is asked for", result(one[:, None])),
+                ("only y log p is taken, (1 - y) log(1 - p) is missing", result(-y * log_p[:, 1])),
+                (
+                    "the sigmoid is taken twice: the loss wants logits",
+                    result(np.logaddexp(0, sigmoid(z[:, 0])) - sigmoid(z[:, 0]) * y),
+                ),
+                ("the minus sign is missing", result(-one)),
+                ("log 0 comes up: take the form that works on logits", result(direct)),
+                ("it is the squared error of p", result((sigmoid(z[:, 0]) - y) ** 2)),
+            ],
+        ),
+        Check(
+            f"0 or 1 of {B} examples{kind}",
+            "binary_predict",
+            "method",
+            inputs("predict", z),
+            result(z[:, 0] > 0),
+            [
+                ("classes are swapped", result(z[:, 0] <= 0)),
+                ("the last axis is still there: [B] is asked for", result(z > 0)),
+                ("z is compared with 0.5: that is p's border; z's is 0", result(z[:, 0] > 0.5)),
+                ("it is the probability, not the class", result(sigmoid(z[:, 0]))),
+                ("it is argmax over one logit, which is always 0", result(0 * z[:, 0])),
+                ("it is always 1", result(0 * z[:, 0] + 1)),
+                ("it is z rounded", result(np.round(z[:, 0]))),
+            ],
+        ),
+        Check(
+            f"two log probabilities of {B} examples{kind}",
+            "binary_log_probabilities",
+            "method",
+            inputs("log_probabilities", z),
+            result(log_p),
+            [
+                ("the two columns are swapped: class 0 comes first", result(log_p[:, ::-1])),
+                ("they are probabilities: their logarithm is asked for", result(np.exp(log_p))),
+                ("only class 1 comes back", result(log_p[:, 1:])),
+                ("it is a softmax over (z, 0)", result(log_p[:, ::-1])),
+                ("a softmax over one logit is always 1", result(0 * z)),
+                (
+                    "it is a softmax over (-z, z), which counts z twice",
+                    result(-np.logaddexp(0, np.concatenate([2 * z, -2 * z], -1))),
+                ),
+                (
+                    "log(1 - sigmoid(z)) rounds to log 0: take log sigmoid(-z)",
+                    result(np.concatenate([np.where(z > 37, -np.inf, log_p[:, :1]), log_p[:, 1:]], -1)),
+                ),
+            ],
+        ),
+    ]
 
 
 def regression(random, B, low, high):
     z, y = random.normal(size=(B, 1)) * 1.5, random.uniform(low, high, size=B)
     s = low + (high - low) * sigmoid(z[:, 0])
-    inputs = lambda method, *given: {"head": "RegressionHead", "args": [4, [low, high], 0.0], "kwargs": {}, "method": method, "given": list(given)}
+    inputs = lambda method, *given: {
+        "head": "RegressionHead",
+        "args": [4, [low, high], 0.0],
+        "kwargs": {},
+        "method": method,
+        "given": list(given),
+    }
     where = f" from {low:g} to {high:g}"
     return [
-        Check(f"the score{where}", "regression_predict", "method", inputs("predict", z), result(s), [
-            ("the lowest score is not added", result((high - low) * sigmoid(z[:, 0]))),
-            ("the sigmoid is missing", result(low + (high - low) * z[:, 0])),
-            ("it is the sigmoid alone, from 0 to 1", result(sigmoid(z[:, 0]))),
-            ("it is high times the sigmoid: the range is high - low", result(low + high * sigmoid(z[:, 0]))),
-            ("the last axis is still there: [B] is asked for", result(s[:, None])),
-            ("it is clamped, not squashed", result(np.clip(z[:, 0], low, high))),
-            ("tanh stands where the sigmoid belongs", result(low + (high - low) * np.tanh(z[:, 0]))),
-            ("low and high are swapped", result(high + (low - high) * sigmoid(z[:, 0]))),
-            ("it is the logit itself", result(z[:, 0])),
-            ("it is 5 times the sigmoid, whatever the range", result(5 * sigmoid(z[:, 0]))),
-        ]),
-        Check(f"the squared error{where}", "regression_losses", "method", inputs("losses", z, y), result((s - y) ** 2), [
-            ("it is the mean: one loss for each example is asked for", result(((s - y) ** 2).mean())),
-            ("it is the sum: one loss for each example is asked for", result(((s - y) ** 2).sum())),
-            ("it is the absolute error", result(abs(s - y))),
-            ("it is half the squared error", result((s - y) ** 2 / 2)),
-            ("the error is of the logit, not of the score", result((z[:, 0] - y) ** 2)),
-            ("logits [B, 1] met labels [B] and spread to [B, B]", result((s[:, None] - y) ** 2)),
-            ("the square is missing", result(s - y)),
-            ("it is the root of the squared error's mean", result(np.sqrt(((s - y) ** 2).mean()))),
-            ("the error is of the share from 0 to 1", result((sigmoid(z[:, 0]) - (y - low) / (high - low)) ** 2)),
-            ("the last axis is still there: [B] is asked for", result(((s - y) ** 2)[:, None])),
-        ]),
-    ]  # fmt: skip
+        Check(
+            f"the score{where}",
+            "regression_predict",
+            "method",
+            inputs("predict", z),
+            result(s),
+            [
+                ("the lowest score is not added", result((high - low) * sigmoid(z[:, 0]))),
+                ("the sigmoid is missing", result(low + (high - low) * z[:, 0])),
+                ("it is the sigmoid alone, from 0 to 1", result(sigmoid(z[:, 0]))),
+                ("it is high times the sigmoid: the range is high - low", result(low + high * sigmoid(z[:, 0]))),
+                ("the last axis is still there: [B] is asked for", result(s[:, None])),
+                ("it is clamped, not squashed", result(np.clip(z[:, 0], low, high))),
+                ("tanh stands where the sigmoid belongs", result(low + (high - low) * np.tanh(z[:, 0]))),
+                ("low and high are swapped", result(high + (low - high) * sigmoid(z[:, 0]))),
+                ("it is the logit itself", result(z[:, 0])),
+                ("it is 5 times the sigmoid, whatever the range", result(5 * sigmoid(z[:, 0]))),
+            ],
+        ),
+        Check(
+            f"the squared error{where}",
+            "regression_losses",
+            "method",
+            inputs("losses", z, y),
+            result((s - y) ** 2),
+            [
+                ("it is the mean: one loss for each example is asked for", result(((s - y) ** 2).mean())),
+                ("it is the sum: one loss for each example is asked for", result(((s - y) ** 2).sum())),
+                ("it is the absolute error", result(abs(s - y))),
+                ("it is half the squared error", result((s - y) ** 2 / 2)),
+                ("the error is of the logit, not of the score", result((z[:, 0] - y) ** 2)),
+                ("logits [B, 1] met labels [B] and spread to [B, B]", result((s[:, None] - y) ** 2)),
+                ("the square is missing", result(s - y)),
+                ("it is the root of the squared error's mean", result(np.sqrt(((s - y) ** 2).mean()))),
+                ("the error is of the share from 0 to 1", result((sigmoid(z[:, 0]) - (y - low) / (high - low)) ** 2)),
+                ("the last axis is still there: [B] is asked for", result(((s - y) ** 2)[:, None])),
+            ],
+        ),
+    ]
 
 
 def scores(name, low, high, classes, scores_, part="class_of_score"):
@@ -180,7 +160,10 @@ def scores(name, low, high, classes, scores_, part="class_of_score"):
         ("halves go to the even number (round): the docstring sends them up", np.round(steps)),
         ("scores that float32 stores a little too low fall below the half: SLACK is for them", np.floor(steps + 0.5)),
         ("the lowest score is not taken off", np.floor(y * ((classes - 1) / (high - low)) + 0.5 + SLACK)),
-        ("there is one step too many: K classes have K - 1 steps between them", np.floor((y - low) * classes / (high - low) + 0.5 + SLACK)),
+        (
+            "there is one step too many: K classes have K - 1 steps between them",
+            np.floor((y - low) * classes / (high - low) + 0.5 + SLACK),
+        ),
         ("the class is rounded up", np.ceil(steps - SLACK)),
         ("classes count from 1", np.floor(steps + 0.5 + SLACK) + 1),
         ("the range is not divided by", np.floor((y - low) * (classes - 1) + 0.5 + SLACK)),
@@ -191,7 +174,13 @@ def scores(name, low, high, classes, scores_, part="class_of_score"):
     if part == "class_of_score":
         return Check(name, part, part, {"scores": y, "range": [low, high], "classes": classes}, expected, wrong)
     step = (high - low) / (classes - 1)
-    inputs = {"head": "ClassesHead", "args": [4, [low, high], 0.0], "kwargs": {"step": step}, "method": "class_of", "given": [y]}
+    inputs = {
+        "head": "ClassesHead",
+        "args": [4, [low, high], 0.0],
+        "kwargs": {"step": step},
+        "method": "class_of",
+        "given": [y],
+    }
     return Check(name, part, "method", inputs, expected, wrong)
 
 
@@ -206,21 +195,29 @@ def classes_predict(random, low, high, step, by):
             ("it is the class, not its score", z.argmax(-1)),
             ("the lowest score is not added", values[z.argmax(-1)] - low),
             ("it is divided by K: K classes have K - 1 steps between them", low + (high - low) * z.argmax(-1) / K),
-            ("it is the mean of the classes, where by=\"argmax\" asks for the likeliest", p @ values),
+            ('it is the mean of the classes, where by="argmax" asks for the likeliest', p @ values),
         ]
     else:
         right = p @ values
         wrong = [
-            ("it is the likeliest class, where by=\"expectation\" asks for the mean", values[z.argmax(-1)]),
+            ('it is the likeliest class, where by="expectation" asks for the mean', values[z.argmax(-1)]),
             ("it is the mean class, not its score", p @ place),
             ("the logits are not made probabilities", np.clip(z @ values, low, high)),
             ("the lowest score is not added", p @ values - low),
             ("it is the mean of all classes, whatever their probability", np.full(5, values.mean())),
             ("it is divided by K: K classes have K - 1 steps between them", low + (high - low) * (p @ place) / K),
         ]
-    inputs = {"head": "ClassesHead", "args": [4, [low, high], 0.0], "kwargs": {"step": step, "by": by}, "method": "predict", "given": [z]}
+    inputs = {
+        "head": "ClassesHead",
+        "args": [4, [low, high], 0.0],
+        "kwargs": {"step": step, "by": by},
+        "method": "predict",
+        "given": [z],
+    }
     name = f"the score of {K} classes, by {by}"
-    return Check(name, "classes_predict", "method", inputs, result(right), [(text, result(value)) for text, value in wrong])
+    return Check(
+        name, "classes_predict", "method", inputs, result(right), [(text, result(value)) for text, value in wrong]
+    )
 
 
 def checks(random, hidden):

@@ -14,14 +14,18 @@ def defaults(student, inputs):
 
 def targets(student, inputs):
     flags = {"literal_eq20": True} if inputs["literal"] else {}
-    found = student.labeling.targets(inputs["scheme"], inputs["task"], inputs["labels"], predictions_of(inputs), **flags)
+    found = student.labeling.targets(
+        inputs["scheme"], inputs["task"], inputs["labels"], predictions_of(inputs), **flags
+    )
     return {"the targets": found}
 
 
 def targets_refuse(student, inputs):
     """Whether a mistake of the caller's is a UserError."""
     try:
-        student.labeling.targets(inputs["scheme"], inputs["task"], inputs["labels"], predictions_of(inputs), **inputs["flags"])
+        student.labeling.targets(
+            inputs["scheme"], inputs["task"], inputs["labels"], predictions_of(inputs), **inputs["flags"]
+        )
     except Exception as error:
         return {"refused with a UserError": torch.tensor(float(type(error).__name__ == "UserError"))}
     return {"refused with a UserError": torch.tensor(0.0)}
@@ -44,12 +48,17 @@ def decode(student, inputs):
 
 def best_attempt(student, inputs):
     best, mean = student.labeling.best_attempt(inputs["accuracies"])
-    return {"the attempt": torch.tensor(float(list(inputs["accuracies"]).index(best))), "its mean": torch.tensor(float(mean))}
+    return {
+        "the attempt": torch.tensor(float(list(inputs["accuracies"]).index(best))),
+        "its mean": torch.tensor(float(mean)),
+    }
 
 
 def best_attempt_refuses(student, inputs):
     try:
-        student.labeling.best_attempt({name: {task: float(x) for task, x in scores.items()} for name, scores in inputs["accuracies"].items()})
+        student.labeling.best_attempt(
+            {name: {task: float(x) for task, x in scores.items()} for name, scores in inputs["accuracies"].items()}
+        )
     except Exception as error:
         return {"refused with a UserError": torch.tensor(float(type(error).__name__ == "UserError"))}
     return {"refused with a UserError": torch.tensor(0.0)}

@@ -7,8 +7,11 @@ from torch import nn
 def head_of(student, kind):
     """A head of 4 inputs: 3 classes, one logit, or one score from 0 to 5."""
     heads = student.heads
-    return {"softmax": lambda: heads.SoftmaxHead(4, 3, 0.0), "binary": lambda: heads.BinaryHead(4, 0.0),
-            "regression": lambda: heads.RegressionHead(4, (0.0, 5.0), 0.0)}[kind]()  # fmt: skip
+    return {
+        "softmax": lambda: heads.SoftmaxHead(4, 3, 0.0),
+        "binary": lambda: heads.BinaryHead(4, 0.0),
+        "regression": lambda: heads.RegressionHead(4, (0.0, 5.0), 0.0),
+    }[kind]()
 
 
 def number(student, inputs):
@@ -45,7 +48,9 @@ def sharpen(student, inputs):
 def two_sides(student, inputs):
     """A term between two sides of logits: its value, which texts it kept, and what each side learns."""
     first, second = (inputs[name].clone().requires_grad_() for name in ("first", "second"))
-    found = getattr(student.semi, inputs["function"])(*inputs["before"], head_of(student, inputs["head"]), first, second, *inputs["after"])
+    found = getattr(student.semi, inputs["function"])(
+        *inputs["before"], head_of(student, inputs["head"]), first, second, *inputs["after"]
+    )
     term, kept = found if isinstance(found, tuple) else (found, None)
     gradients = torch.autograd.grad(term, [first, second], allow_unused=True) if term.requires_grad else (None, None)
     told = {"the term": term}
@@ -74,5 +79,10 @@ def ema(student, inputs):
             model.bias.copy_(values[0])
             model.count.fill_(index + 1.0)
         teacher.update()
-    return {"weight": teacher.model.weight, "bias": teacher.model.bias, "buffer": teacher.model.count,
-            "t that decay was asked for": torch.tensor(asked), "the student": model.weight}  # fmt: skip
+    return {
+        "weight": teacher.model.weight,
+        "bias": teacher.model.bias,
+        "buffer": teacher.model.count,
+        "t that decay was asked for": torch.tensor(asked),
+        "the student": model.weight,
+    }

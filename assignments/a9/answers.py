@@ -19,8 +19,15 @@ def masks(ids, random, vocabulary, but=""):
     share = {"all chosen": 1.0, "80 % chosen": 0.8, "10 % chosen": 0.1}.get(but, 0.15)
     chosen = np.flatnonzero((draw < share) & ~special)
     fate = draw[chosen] if but == "one draw" else random.random(len(chosen))
-    first, second = {"always mask": (1.0, 1.0), "no mask": (0.0, 0.0), "80/20 random": (0.8, 0.8), "80/20 same": (0.8, 2.0),
-                     "10/80/10": (0.1, 0.9), "10/10/80": (0.1, 0.2), "80/10/10 of random first": (0.8, 0.9)}.get(but, (0.8, 0.9))
+    first, second = {
+        "always mask": (1.0, 1.0),
+        "no mask": (0.0, 0.0),
+        "80/20 random": (0.8, 0.8),
+        "80/20 same": (0.8, 2.0),
+        "10/80/10": (0.1, 0.9),
+        "10/10/80": (0.1, 0.2),
+        "80/10/10 of random first": (0.8, 0.9),
+    }.get(but, (0.8, 0.9))
     hidden = ids.copy()
     hidden[chosen[fate < first]] = MASK
     swapped = chosen[fate >= second]
@@ -61,8 +68,16 @@ def masking_check(name, seed, n, vocabulary):
 
     def view(but=""):
         hidden, chosen, after = masks(ids, np.random.default_rng(3), vocabulary, but)
-        return masking({"ids": ids, "hidden": hidden, "chosen": chosen, "mask": [MASK], "special": list(SPECIAL),
-                        "untouched": [float(np.array_equal(ids, after))]})  # fmt: skip
+        return masking(
+            {
+                "ids": ids,
+                "hidden": hidden,
+                "chosen": chosen,
+                "mask": [MASK],
+                "special": list(SPECIAL),
+                "untouched": [float(np.array_equal(ids, after))],
+            }
+        )
 
     inputs = {"seed": seed, "n": n, "vocab_size": vocabulary}
     wrong = [(text, view(but)) for but, text in WRONG.items()]
@@ -76,14 +91,35 @@ def batch_check(name, seed, texts, rows):
     made.integers(4, 1000, size=offsets[-1])
     chosen = made.permutation(texts)[:rows]
     right = {
-        "labels that are what stood at their place": np.array(1.0),
-        "tokens that stay as they were elsewhere": np.array(1.0),
+        "labels are what stood at their places": np.array(1.0),
+        "tokens elsewhere stay as they were": np.array(1.0),
         "most of the chosen are [MASK]": np.array(1.0),
         "tokens": np.array(float(lengths[chosen].sum())),
         "about 15 % are chosen": np.array(1.0),
     }
     wrong = [
-        ("nothing is masked: the hidden ids are to be packed", {**right, "most of the chosen are [MASK]": np.array(0.0)}),
+        (
+            "places and tokens stand in different orders: pack sorts by length, so sort the rows before masking",
+            {
+                **right,
+                **dict.fromkeys(
+                    [
+                        "labels are what stood at their places",
+                        "tokens elsewhere stay as they were",
+                        "most of the chosen are [MASK]",
+                    ],
+                    np.array(0.0),
+                ),
+            },
+        ),
+        (
+            "the labels are the hidden tokens: they are what stood there before",
+            {**right, "labels are what stood at their places": np.array(0.0)},
+        ),
+        (
+            "nothing is masked: the hidden ids are to be packed",
+            {**right, "most of the chosen are [MASK]": np.array(0.0)},
+        ),
         ("all sequences are taken, not those of the rows", {**right, "tokens": np.array(float(lengths.sum()))}),
     ]
     return Check(name, "masked_batch", "masked_batch", {"seed": seed, "texts": texts, "rows": rows}, right, wrong)
@@ -92,7 +128,10 @@ def batch_check(name, seed, texts, rows):
 def perplexity_check(name, batches):
     losses, at = np.concatenate(batches), lambda x: {"the perplexity": np.array(x)}
     wrong = [
-        ("it is the mean of the batches' means: batches of few tokens count too much", at(math.exp(np.mean([b.mean() for b in batches])))),
+        (
+            "it is the mean of the batches' means: batches of few tokens count too much",
+            at(math.exp(np.mean([b.mean() for b in batches]))),
+        ),
         ("exp is missing: it is the mean loss", at(losses.mean())),
         ("it is 2 to the power of the loss: the losses are natural logarithms", at(2 ** losses.mean())),
         ("it is the exp of the sum", at(math.exp(min(losses.sum(), 700)))),
@@ -110,7 +149,9 @@ def head(h, weights, but=""):
     E = weights["bert.word_embedding.weight"]
     dense = lambda x: x @ weights["transform_dense.weight"].T + weights["transform_dense.bias"]
     norm = lambda x: R.layer_norm(x, weights["transform_layer_norm.weight"], weights["transform_layer_norm.bias"], 1e-5)
-    act = {"tanh gelu": R.gelu_tanh, "no gelu": lambda x: x, "relu": lambda x: np.maximum(x, 0), "tanh": np.tanh}.get(but, R.gelu)
+    act = {"tanh gelu": R.gelu_tanh, "no gelu": lambda x: x, "relu": lambda x: np.maximum(x, 0), "tanh": np.tanh}.get(
+        but, R.gelu
+    )
     if but == "no transform":
         x = h
     elif but == "norm first":
@@ -142,12 +183,22 @@ WRONG_HEAD = {
 
 def head_inputs(random, H, V, M):
     weights = {
-        "bert.word_embedding.weight": random.normal(size=(V, H)), "transform_dense.weight": random.normal(size=(H, H)) * 0.6,
-        "transform_dense.bias": random.normal(size=H) * 0.4, "transform_layer_norm.weight": 1 + 0.4 * random.normal(size=H),
-        "transform_layer_norm.bias": 0.4 * random.normal(size=H), "decoder_bias": random.normal(size=V),
-    }  # fmt: skip
-    sizes = {"vocab_size": V, "hidden_size": H, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": H,
-             "max_position_embeddings": 8, "layer_norm_eps": 1e-5}
+        "bert.word_embedding.weight": random.normal(size=(V, H)),
+        "transform_dense.weight": random.normal(size=(H, H)) * 0.6,
+        "transform_dense.bias": random.normal(size=H) * 0.4,
+        "transform_layer_norm.weight": 1 + 0.4 * random.normal(size=H),
+        "transform_layer_norm.bias": 0.4 * random.normal(size=H),
+        "decoder_bias": random.normal(size=V),
+    }
+    sizes = {
+        "vocab_size": V,
+        "hidden_size": H,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": H,
+        "max_position_embeddings": 8,
+        "layer_norm_eps": 1e-5,
+    }
     return {"sizes": sizes, "weights": weights, "hidden": random.normal(size=(M, H))}
 
 
@@ -156,8 +207,10 @@ def predictions(name, random, H, V, M):
     at = lambda but="": {"the logits": head(inputs["hidden"], inputs["weights"], but)}
     wrong = [(text, at(but)) for but, text in WRONG_HEAD.items()]
     p = R.softmax(at()["the logits"])
-    wrong += [("they are probabilities: logits are asked for", {"the logits": p}),
-              ("they are logarithms of probabilities: logits are asked for", {"the logits": np.log(p)})]
+    wrong += [
+        ("they are probabilities: logits are asked for", {"the logits": p}),
+        ("they are logarithms of probabilities: logits are asked for", {"the logits": np.log(p)}),
+    ]
     return Check(name, "predict", "predict", inputs, at(), wrong)
 
 
@@ -173,9 +226,15 @@ def loss_check(name, random, H, V, N, M):
         ("it is the sum: one loss for each place is asked for", at(right.sum())),
         ("the places are not used: the first M tokens are taken", at(-log_p[np.arange(M), inputs["labels"]])),
         ("the minus sign is missing", at(-right)),
-        ("it is the logit, not -log p", at(-head(inputs["hidden"], inputs["weights"])[inputs["places"], inputs["labels"]])),
+        (
+            "it is the logit, not -log p",
+            at(-head(inputs["hidden"], inputs["weights"])[inputs["places"], inputs["labels"]]),
+        ),
         ("it is -p, not -log p", at(-np.exp(-right))),
-        ("the softmax is taken twice: cross_entropy wants logits", at(-np.log(R.softmax(np.exp(log_p)))[inputs["places"], inputs["labels"]])),
+        (
+            "the softmax is taken twice: cross_entropy wants logits",
+            at(-np.log(R.softmax(np.exp(log_p)))[inputs["places"], inputs["labels"]]),
+        ),
     ]
     return Check(name, "losses", "losses", inputs, at(right), wrong, tolerance=1e-5)
 

@@ -19,8 +19,14 @@ def mask_tokens(student, inputs):
     ids[::20], ids[19::20] = SPECIAL["cls"], SPECIAL["sep"]
     given = ids.copy()
     hidden, chosen = student.masking.mask_tokens(given, tokenizer_of(inputs["vocab_size"]), np.random.default_rng(5))
-    return {"ids": ids, "hidden": hidden, "chosen": chosen, "mask": np.array([SPECIAL["mask"]]),
-            "special": np.array(list(SPECIAL.values())), "untouched": np.array([float(np.array_equal(ids, given))])}  # fmt: skip
+    return {
+        "ids": ids,
+        "hidden": hidden,
+        "chosen": chosen,
+        "mask": np.array([SPECIAL["mask"]]),
+        "special": np.array(list(SPECIAL.values())),
+        "untouched": np.array([float(np.array_equal(ids, given))]),
+    }
 
 
 def masked_batch(student, inputs):
@@ -38,8 +44,8 @@ def masked_batch(student, inputs):
     unchosen[places] = False
     share = float((tokens.ids[places] == SPECIAL["mask"]).double().mean()) if len(places) else 0.0
     return {
-        "labels that are what stood at their place": (labels == was[places]).double().mean() if len(places) else torch.tensor(0.0),
-        "tokens that stay as they were elsewhere": (tokens.ids[unchosen] == was[unchosen]).double().mean(),
+        "labels are what stood at their places": torch.tensor(float(torch.equal(labels, was[places]))),
+        "tokens elsewhere stay as they were": torch.tensor(float(torch.equal(tokens.ids[unchosen], was[unchosen]))),
         "most of the chosen are [MASK]": torch.tensor(float(0.6 < share < 0.95)),
         "tokens": torch.tensor(float(len(tokens.ids))),
         "about 15 % are chosen": torch.tensor(float(0.08 < len(places) / len(was) < 0.23)),
@@ -48,7 +54,9 @@ def masked_batch(student, inputs):
 
 def perplexity(student, inputs):
     exam = [(None, losses, None) for losses in inputs["losses"]]
-    return {"the perplexity": torch.tensor(float(student.masking.perplexity(lambda tokens, losses, labels: losses, exam)))}
+    return {
+        "the perplexity": torch.tensor(float(student.masking.perplexity(lambda tokens, losses, labels: losses, exam)))
+    }
 
 
 def model_of(student, inputs):

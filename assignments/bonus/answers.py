@@ -24,10 +24,15 @@ def term(head, a, b, but=""):
     la, lb = log_p_of(head, a), log_p_of(head, b)
     p, q = np.exp(la), np.exp(lb)
     kl = {
-        "one way": p * (la - lb), "other way": q * (lb - la), "logits": (a - b) ** 2 if head == "softmax" else p * 0 + (a - b) ** 2 / 2,
-        "squared": (p - q) ** 2, "halved": (p - q) * (la - lb) / 2, "minus": -(p - q) * (la - lb), "absolute": abs(p - q),
+        "one way": p * (la - lb),
+        "other way": q * (lb - la),
+        "logits": (a - b) ** 2 if head == "softmax" else p * 0 + (a - b) ** 2 / 2,
+        "squared": (p - q) ** 2,
+        "halved": (p - q) * (la - lb) / 2,
+        "minus": -(p - q) * (la - lb),
+        "absolute": abs(p - q),
         "squared logs": (la - lb) ** 2,
-    }.get(but, (p - q) * (la - lb))  # fmt: skip
+    }.get(but, (p - q) * (la - lb))
     over = kl.mean(-1) if but == "mean over classes" else kl.sum(-1)
     return over.sum() if but == "sum" else over.mean()
 
@@ -54,14 +59,27 @@ def divergence(random, head, B):
 
     def at(but="", learns="ab"):
         value = lambda x, y: float(term(head, x, y, but))
-        return {"the term": np.array(value(a, b)),
-                "what a learns": R.derivative(lambda x: value(x, b), a) * ("a" in learns),
-                "what b learns": R.derivative(lambda x: value(a, x), b) * ("b" in learns)}  # fmt: skip
+        return {
+            "the term": np.array(value(a, b)),
+            "what a learns": R.derivative(lambda x: value(x, b), a) * ("a" in learns),
+            "what b learns": R.derivative(lambda x: value(a, x), b) * ("b" in learns),
+        }
 
     wrong = [(text, at(but)) for but, text in WRONG.items()]
-    wrong += [("b is detached: both sides get a gradient", at(learns="a")), ("a is detached: both sides get a gradient", at(learns="b")),
-              ("no gradient comes through", at(learns=""))]
-    return Check(f"{head} head, {B} examples", "divergence", "divergence", {"head": head, "a": a, "b": b}, at(), wrong, tolerance=1e-6)
+    wrong += [
+        ("b is detached: both sides get a gradient", at(learns="a")),
+        ("a is detached: both sides get a gradient", at(learns="b")),
+        ("no gradient comes through", at(learns="")),
+    ]
+    return Check(
+        f"{head} head, {B} examples",
+        "divergence",
+        "divergence",
+        {"head": head, "a": a, "b": b},
+        at(),
+        wrong,
+        tolerance=1e-6,
+    )
 
 
 def r_drop(random, head, B):
@@ -90,11 +108,15 @@ def smoothness(random, head, N, H):
     w = np.sign(w) * (0.5 + abs(w))  # no small entries: each of d reaches the border
     if width == 3:
         w = w @ np.array([[1.0, -0.5, 0.2]])  # one direction of logits, so that the worst d is known but for its sign
-    radius, z = 1e-3, x @ w
+    radius, z = 1e-4, x @ w
 
     def at(d, model=1.0, embeddings=1.0):
         value = (term(head, z + d @ w, z) + term(head, z - d @ w, z)) / 2 / radius**2
-        return {"the term over radius^2": np.array(value), "the model learns": np.array(model), "the embeddings learn": np.array(embeddings)}
+        return {
+            "the term over radius^2": np.array(value),
+            "the model learns": np.array(model),
+            "the embeddings learn": np.array(embeddings),
+        }
 
     sign = np.sign(w[:, :1].T)
     d = radius * np.repeat(sign, N, 0)
@@ -103,20 +125,31 @@ def smoothness(random, head, N, H):
         ("nothing is learned: the last pass has to be differentiable", at(d, 0.0, 0.0)),
         ("the embeddings are detached in the last pass too: there they learn", at(d, 1.0, 0.0)),
         ("d is noise alone: the step along the gradient is missing", at(0 * d)),
-        ("d is not held in the ball: clamp it to +-radius", at(1000 * radius * np.repeat(scaled, N, 0))),
+        ("d is not held in the ball: clamp it to +-radius", at(10 * radius * np.repeat(scaled, N, 0))),
         ("d goes the wrong way or is halved: the step is along the gradient", at(d / 2)),
         ("d is scaled to the radius by the largest entry, not clamped", at(radius * np.repeat(scaled, N, 0))),
-        ("it is the sum over the examples: it is their mean", {**at(d), "the term over radius^2": at(d)["the term over radius^2"] * N}),
+        (
+            "it is the sum over the examples: it is their mean",
+            {**at(d), "the term over radius^2": at(d)["the term over radius^2"] * N},
+        ),
         ("it is halved", {**at(d), "the term over radius^2": at(d)["the term over radius^2"] / 2}),
-        ("d is held in a Euclidean ball: the ball is of the largest entry", at(radius * np.repeat(w[:, :1].T / np.linalg.norm(w[:, 0]), N, 0))),
+        (
+            "d is held in a Euclidean ball: the ball is of the largest entry",
+            at(radius * np.repeat(w[:, :1].T / np.linalg.norm(w[:, 0]), N, 0)),
+        ),
     ]
-    inputs = {"head": head, "w": w, "embedded": x, "radius": radius, "step_size": 1.0}
+    inputs = {"head": head, "w": w, "embedded": x, "radius": radius, "step_size": 10 * radius}
     return Check(f"{head} head, {N} tokens", "smoothness", "smoothness", inputs, at(d), wrong, tolerance=5e-3)
 
 
 def checks(random, hidden):
     if not hidden:
-        return [divergence(random, "softmax", 4), divergence(random, "regression", 4), r_drop(random, "softmax", 3), smoothness(random, "binary", 3, 4)]
+        return [
+            divergence(random, "softmax", 4),
+            divergence(random, "regression", 4),
+            r_drop(random, "softmax", 3),
+            smoothness(random, "binary", 3, 4),
+        ]
     return [
         divergence(random, "binary", 5),
         divergence(random, "softmax", 6),

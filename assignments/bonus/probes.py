@@ -5,8 +5,11 @@ import torch
 
 def head_of(student, kind):
     heads = student.heads
-    return {"softmax": lambda: heads.SoftmaxHead(4, 3, 0.0), "binary": lambda: heads.BinaryHead(4, 0.0),
-            "regression": lambda: heads.RegressionHead(4, (0.0, 5.0), 0.0)}[kind]()  # fmt: skip
+    return {
+        "softmax": lambda: heads.SoftmaxHead(4, 3, 0.0),
+        "binary": lambda: heads.BinaryHead(4, 0.0),
+        "regression": lambda: heads.RegressionHead(4, (0.0, 5.0), 0.0),
+    }[kind]()
 
 
 def divergence(student, inputs):
@@ -14,7 +17,11 @@ def divergence(student, inputs):
     term = student.regularizers.divergence(head_of(student, inputs["head"]), a, b)
     found = torch.autograd.grad(term, [a, b], allow_unused=True) if term.requires_grad else (None, None)
     zeros = torch.zeros_like(a)
-    return {"the term": term, "what a learns": zeros if found[0] is None else found[0], "what b learns": zeros if found[1] is None else found[1]}
+    return {
+        "the term": term,
+        "what a learns": zeros if found[0] is None else found[0],
+        "what b learns": zeros if found[1] is None else found[1],
+    }
 
 
 def r_drop(student, inputs):
@@ -27,8 +34,12 @@ def smoothness(student, inputs):
     weights, embedded = inputs["w"].clone().requires_grad_(), inputs["embedded"].clone().requires_grad_()
     classify = lambda x: {"task": x @ weights}
     radius = inputs["radius"]
-    found = student.regularizers.smoothness(classify, embedded, classify(embedded), {"task": head}, 1e-5, inputs["step_size"], radius)
+    found = student.regularizers.smoothness(
+        classify, embedded, classify(embedded), {"task": head}, 1e-7, inputs["step_size"], radius
+    )
     learns = torch.autograd.grad(found["task"], [weights, embedded], allow_unused=True)
-    return {"the term over radius^2": found["task"] / radius**2,
-            "the model learns": torch.tensor(float(learns[0] is not None and bool((learns[0].abs() > 0).any()))),
-            "the embeddings learn": torch.tensor(float(learns[1] is not None and bool((learns[1].abs() > 0).any())))}  # fmt: skip
+    return {
+        "the term over radius^2": found["task"] / radius**2,
+        "the model learns": torch.tensor(float(learns[0] is not None and bool((learns[0].abs() > 0).any()))),
+        "the embeddings learn": torch.tensor(float(learns[1] is not None and bool((learns[1].abs() > 0).any()))),
+    }

@@ -41,7 +41,7 @@ def square(x):
 
 def attend(q, k, v, mask, but="", drop=None):
     """q, k, v [B, A, T, D], mask [B, T] -> [B, A, T, D]. drop: what dropout does, or None in eval mode."""
-    B, A, T, D = q.shape
+    _, A, T, D = q.shape
     drop = drop or (lambda x: x)
     if but in ("q and k are swapped",):
         q, k = k, q
@@ -56,7 +56,7 @@ def attend(q, k, v, mask, but="", drop=None):
     pad = (1 - mask)[:, None, None, :].astype(bool)
     if but == "dropout on scores":
         scores = drop(scores)
-    if but == "the mask is inverted":
+    if but.startswith("the mask is inverted"):
         pad = ~pad
     if but == "pad queries":
         pad = np.swapaxes(pad, -1, -2)
@@ -65,8 +65,12 @@ def attend(q, k, v, mask, but="", drop=None):
         scores = (
             np.where(pad, 0.0, scores) if big[but] == 0.0 else scores + pad * (1.0 if big[but] is None else big[but])
         )
-    elif but not in ("mask missing", "mask after softmax", "mask after softmax, divided again"):
+    elif but in ("the mask is inverted, by infinity", "dropout on masked scores"):
+        scores = np.where(pad, -np.inf, scores)  # a row without any key comes to NaN
+    elif but not in ("mask missing", "mask after softmax", "mask missing in the block"):
         scores = np.where(pad, -1e300, scores)
+    if but == "dropout on masked scores":
+        scores = drop(scores)
     if but == "softmax over queries":
         p = softmax(scores, -2)
     elif but == "softmax over heads":
@@ -83,7 +87,7 @@ def attend(q, k, v, mask, but="", drop=None):
         p = softmax(scores)
     if but == "mask after softmax":
         p = np.where(pad, 0.0, p)
-    if but == "dropout is missing" or but == "dropout on scores" or but == "dropout on the result":
+    if but in ("dropout is missing", "dropout on scores", "dropout on masked scores", "dropout on the result"):
         pass
     elif but == "dropout twice":
         p = drop(drop(p))
@@ -133,6 +137,8 @@ def self_attention(x, mask, weights, heads, but="", drop=None, prefix=""):
         "query and value swapped": {"query": "value", "value": "query"},
     }.get(but, {})
     q, k, v = (split(dense(x, weights, prefix + names[name]), heads, but) for name in ("query", "key", "value"))
+    if but == "mask missing in the block":  # whose pads hold zeros
+        k, v = k * mask[:, None, :, None], v * mask[:, None, :, None]
     mixed = attend(q, k, v, mask, but, drop)
     merged = merge(mixed, but)
     if but == "a residual too many":

@@ -37,7 +37,9 @@ def become_nobody():
     if os.getuid() != 0:
         return True
     own = Path(__file__).resolve().parents[2]
-    needed = {Path(path).resolve() for path in (sys.prefix, sys.base_prefix, *sys.path) if path and os.path.exists(path)}
+    needed = {
+        Path(path).resolve() for path in (sys.prefix, sys.base_prefix, *sys.path) if path and os.path.exists(path)
+    }
     if not all(_is_for_all(path) for path in needed - {own}):
         return False
     os.setgroups([])
@@ -161,12 +163,38 @@ def close_all_but(kept):
 
 # ------------------------------------------------------------------------------------------------------ audit hook
 
-PROCESSES = ("subprocess.Popen", "os.system", "os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn",
-             "pty.spawn", "os.startfile", "_posixsubprocess.fork_exec", "_winapi.CreateProcess")  # fmt: skip
+PROCESSES = (
+    "subprocess.Popen",
+    "os.system",
+    "os.exec",
+    "os.fork",
+    "os.forkpty",
+    "os.posix_spawn",
+    "os.spawn",
+    "pty.spawn",
+    "os.startfile",
+    "_posixsubprocess.fork_exec",
+    "_winapi.CreateProcess",
+)
 SIGNALS = ("os.kill", "os.killpg", "signal.pthread_kill")
 NATIVE = ("ctypes.dlopen", "ctypes.dlsym", "ctypes.dlsym/handle", "ctypes.call_function", "ctypes.set_exception")
-CHANGES = ("os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.link", "os.symlink", "os.truncate", "os.chmod",
-           "os.chown", "os.utime", "shutil.rmtree", "shutil.move", "shutil.copyfile", "os.setxattr", "os.mkfifo")  # fmt: skip
+CHANGES = (
+    "os.remove",
+    "os.rename",
+    "os.rmdir",
+    "os.mkdir",
+    "os.link",
+    "os.symlink",
+    "os.truncate",
+    "os.chmod",
+    "os.chown",
+    "os.utime",
+    "shutil.rmtree",
+    "shutil.move",
+    "shutil.copyfile",
+    "os.setxattr",
+    "os.mkfifo",
+)
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 

@@ -27,7 +27,10 @@ SCHOOL = (
     "school/public.py",
 )
 STUDENT = {"check.py": "check.py", "submit.py": "submit.py"}
-UNUSED = '\n[tool.ruff.lint.per-file-ignores]  # imports that the blanks left unused: you will need them\n"*.py" = ["F401", "E731"]\n'
+UNUSED = """
+[tool.ruff.lint.per-file-ignores]
+"*.py" = ["F401", "E731"]  # imports that the blanks left unused: you will need them
+"""
 
 
 def handout(assignment, assignments, given=(), dialect="ours"):

@@ -26,8 +26,16 @@ from pathlib import Path
 from assignments.school import sandbox
 
 MOST_ANSWER = 32 << 20  # bytes
-PRELOADED = ("numpy", "torch", "safetensors.torch", "tqdm", "tokenizers", "huggingface_hub",
-             "assignments.school.student", "assignments.school.probing")  # fmt: skip
+PRELOADED = (
+    "numpy",
+    "torch",
+    "safetensors.torch",
+    "tqdm",
+    "tokenizers",
+    "huggingface_hub",
+    "assignments.school.student",
+    "assignments.school.probing",
+)
 
 
 def main():
@@ -194,8 +202,11 @@ def _libraries():
 def _find_modules(request):
     """From now on the project's modules come from the world, then from the base."""
     own = str(Path(__file__).parents[2])
-    for name in [name for name in sys.modules if name.partition(".")[0] in ("minbert", "bert", "optimizer", "labeling",
-                                                                            "base_bert", "config", "utils")]:  # fmt: skip
+    for name in [
+        name
+        for name in sys.modules
+        if name.partition(".")[0] in ("minbert", "bert", "optimizer", "labeling", "base_bert", "config", "utils")
+    ]:
         del sys.modules[name]
     sys.path[:] = [request["base"], *(p for p in sys.path if p and os.path.realpath(p) != os.path.realpath(own))]
     sys.meta_path.insert(0, _Stands(request["modules"]))

@@ -1,7 +1,6 @@
 """What the course's BertModel is built on: its initial weights, and its dtype."""
 
 from torch import nn
-
 from utils import get_parameter_dtype
 
 

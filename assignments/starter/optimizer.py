@@ -29,9 +29,9 @@ class AdamW(Optimizer):
     def step(self, closure=None):
         """One update of every parameter that has a gradient. closure: computes the gradients and returns the loss.
 
-            m <- beta1 m + (1 - beta1) g,    v <- beta2 v + (1 - beta2) g^2
-            alpha_t = lr sqrt(1 - beta2^t) / (1 - beta1^t) with t = 1, 2, ... (lr alone without correct_bias)
-            p <- p - alpha_t m / (sqrt(v) + eps),    then p <- p - lr weight_decay p
+        m <- beta1 m + (1 - beta1) g,    v <- beta2 v + (1 - beta2) g^2
+        alpha_t = lr sqrt(1 - beta2^t) / (1 - beta1^t) with t = 1, 2, ... (lr alone without correct_bias)
+        p <- p - alpha_t m / (sqrt(v) + eps),    then p <- p - lr weight_decay p
         """
         loss = None if closure is None else closure()
         for group in self.param_groups:

@@ -3,8 +3,7 @@
 import math  # noqa: F401
 from typing import BinaryIO, Callable, Dict, Iterable, List, Optional, Tuple, Union  # noqa: F401, UP035
 
-import torch
-import torch.nn as nn  # noqa: F401, PLR0402
+import torch.nn as nn  # noqa: F401
 from torch import Tensor  # noqa: F401
 
 
@@ -21,5 +20,3 @@ def get_extended_attention_mask(attention_mask, dtype):
 def cached_path(*args, **kwargs):
     """The course's files fetch checkpoints by this; nothing is fetched here."""
     raise NotImplementedError("pretrained weights are no part of this handout")
-
-
