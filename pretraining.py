@@ -120,7 +120,7 @@ def resumed(parsed, saved):
 def main(argv=None):
     """A new run, or one to resume, from its first line to its last file."""
     parsed = parse(argv)  # before torch is imported: --help and mistakes are answered at once
-    from minbert.masked_lm import page, trainer
+    from minbert.masked_lm import perplexity_page, trainer
     from minbert.training.run_folder import RUN, open_folder, resumable, saved_record
 
     folder = checks.folder_of(parsed)
@@ -132,7 +132,7 @@ def main(argv=None):
         if before:
             options = options.changed(model=before["model"]["name"])
         trainer.pretrain(options, text, saved, folder, before)
-        print(page.write_report(folder, vars(build_parser().parse_args([]))))
+        print(perplexity_page.write_report(folder, vars(build_parser().parse_args([]))))
 
 
 if __name__ == "__main__":
