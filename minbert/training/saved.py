@@ -38,6 +38,11 @@ SCORES_OF_ONE = {  # of a run that has a best epoch
     "updates": int,
     "tokens": int,
 }
+SCORES_OF_MASKED_LM = {
+    **dict.fromkeys(("perplexity_before", "perplexity"), NUMBER),
+    **dict.fromkeys(("texts", "epochs", "updates", "tokens"), int),
+    **SECONDS,
+}
 ANALYSIS = {
     ...: {
         "task": str,
