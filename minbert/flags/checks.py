@@ -337,7 +337,8 @@ def _could_be_typed(parser, name, default, value):
     if isinstance(default, bool):
         return isinstance(value, bool)
     try:
-        typed = parser.parse_args([f"--{name}={types.as_typed(value)}"])
+        text = types.as_typed(value)
+        typed = parser.parse_args([f"--{name}={text}"])
     except (UserError, TypeError):
         return False
-    return getattr(typed, name) == value
+    return getattr(typed, name) == value and "\0" not in text  # which no argument of a process can hold
