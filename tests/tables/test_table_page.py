@@ -5,7 +5,7 @@ import re
 import pytest
 from browser import Page, needs_chromium, opened
 from sweeps import TABLE, shown
-from test_report import set_accuracy
+from test_comparison import set_accuracy
 
 import experiments
 from minbert.report import page
