@@ -40,16 +40,18 @@ from minbert.layers.precision import autocast
 from minbert.locks import alone_in
 from minbert.methods.shared_head import UNION, SharedHead, merging_of
 from minbert.text.course import fused_pairs, without_pads
+from minbert.text.own_files import with_labels
 from minbert.text.tokenization import SentencePairs, Sequences, copy_tokenizer
 from minbert.training import inference, results, run_folder
 from minbert.training.answers import SavedModel
 from minbert.training.checkpoint import drop_state, load_weights
-from minbert.training.data import read_data
+from minbert.training.data import read_data, told
 from minbert.training.export import export_heads
 from minbert.training.grid import Grid, is_grid
 from minbert.training.pseudo_labels import PlainModels, with_targets
 from minbert.training.run_report import write_report
 from minbert.training.saved import saved_scores
+from minbert.training.screen import next_commands
 from minbert.training.trainer import Trainer
 
 
@@ -181,9 +183,10 @@ def build_model(found, options):
 def train(parsed):
     """What a command line asks to train: one run, or several of which it is made. Raises Stopped, with a word on how to
     go on."""
-    options = run_folder.flags_of(parsed)
+    options = with_labels(run_folder.flags_of(parsed))
     with run_folder.resumable(options):
         train_grid(options) if is_grid(options) else train_at_one_rate(options)
+    print(next_commands(options.run.folder))
 
 
 def train_grid(options):
@@ -295,7 +298,7 @@ def evaluate(parsed):
     folder = Path(parsed.evaluate)
     model, tokenizer, options = open_saved(folder, parsed)
     data, notes = read_data(options, tokenizer, training=False)
-    print("\n".join(notes))
+    print(told(data, notes))
     out = Path(options.run.run_dir) if "run_dir" in options.given else folder / "evaluation"
     if (out / run_folder.RUN).exists():
         raise UserError(f"--run_dir {out}: that is a run itself, whose scores would be lost; choose another folder")

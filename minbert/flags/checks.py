@@ -8,15 +8,16 @@ import argparse
 import hashlib
 import json
 import secrets
+import sys
 import time
 from dataclasses import fields
-from decimal import Decimal
 from pathlib import Path
 
 from datasets import GLUE_TASKS, TASKS
 from minbert.choices import CLASS_STEPS, LR_SCHEDULES
 from minbert.files import UserError, short
-from minbert.flags import types
+from minbert.flags import own_task, types
+from minbert.flags.config_file import with_config
 from minbert.flags.extension import GROW, extension
 from minbert.flags.fields import needs_of, take
 from minbert.flags.groups import COURSE_NAMES, INPUTS, OUTPUTS, Heads
@@ -25,10 +26,11 @@ from minbert.flags.parser import DEFAULTS, GROUPS, Options, also_scored_once, bu
 from minbert.methods.schedules import SCHEDULES
 
 LEARNING_RATES = {"pretrain": 1e-3, "finetune": 1e-5}
-NOT_SAVED = ("resume", "evaluate", "predict", "input", "output", "format", "export")  # not part of what a run computes
+NOT_SAVED = ("resume", "config", "evaluate", "predict", "input", "output", "format", "export")  # not what a run is
 MAY_CHANGE = ("run_dir", "tensorboard", "checkpoint_minutes", "skip_test", "keep_state", "log_every")
 WRITTEN = (*OUTPUTS, "plain_dir")  # where a run writes besides its own folder, which decides nothing either
-ELSEWHERE = (*MAY_CHANGE, *WRITTEN, "data_dir", "glue_dir", "imdb_dir", "text", *INPUTS)  # where files are
+# Where files are, which decides nothing: what is in them is held by the record of model and data
+ELSEWHERE = (*MAY_CHANGE, *WRITTEN, "data_dir", "glue_dir", "imdb_dir", "text", *INPUTS, "train", "dev", "test")
 NOT_WITH_SCHEMES = (
     *(one.name for group in (Heads, Regularizers, SemiSupervised) for one in fields(group) if one.name != "pooling"),
     *("schedule", "step", "task_order", "balanced_sample", "init", "eval_train"),
@@ -38,14 +40,16 @@ NEEDS = needs_of(GROUPS.values())
 OF_BREGMAN = ("ema_decay", "consistency_weight", "ramp_up")  # what that preset settles itself
 WITH_PREDICT = ("predict", "input", "output", "format", "use_gpu", "precision")
 WITH_EVALUATE = (
-    *("evaluate", "data_dir", "glue_dir", "imdb_dir", "dev_limit", "run_dir", "use_gpu", "precision"),
+    *("evaluate", "data_dir", "glue_dir", "imdb_dir", "dev_limit", "run_dir", "use_gpu", "precision", "dev", "test"),
     *INPUTS,
 )
 
 
 def parse(argv=None):
     """The command line as a namespace, not yet checked, plus `given`: the names that were on the line."""
-    options = build_parser().parse_with_given(argv)
+    parser = build_parser()
+    argv = with_config(sys.argv[1:] if argv is None else argv, parser, _flags_typed)
+    options = parser.parse_with_given(argv)
     for flag, useful in (("evaluate", WITH_EVALUATE), ("predict", WITH_PREDICT), ("export", ("export",))):
         useless = [name for name in options.given if name not in useful]
         if getattr(options, flag) and useless:
@@ -55,6 +59,13 @@ def parse(argv=None):
             raise UserError(f"--{flag} is of no use without --predict: give --predict RUN too")
     check_resume(options)
     return options
+
+
+def _flags_typed(saved, where):
+    """{flag: value} of a run's config.json that another run like it would be given: without places of its own."""
+    flags = checked_flags(saved, build_parser(), where)
+    own = (*NOT_SAVED, *OUTPUTS, "run_dir")
+    return {name: value for name, value in flags.items() if name not in own and value != DEFAULTS[name]}
 
 
 def check_resume(options):
@@ -73,8 +84,9 @@ def check(options):
     options = argparse.Namespace(**vars(options))
     if options.lr is None:
         options.lr = LEARNING_RATES[options.option]
+    own = own_task.checked(options)
     if options.tasks is None:
-        options.tasks = list(GLUE_TASKS if options.label_scheme else COURSE_NAMES.values())
+        options.tasks = list(own) or list(GLUE_TASKS if options.label_scheme else COURSE_NAMES.values())
     options.also_score = [task for task in options.also_score or () if task not in options.tasks] or None
     _check_rates(options)
     _check_pseudo_labels(options)
@@ -144,9 +156,10 @@ def _check_kinds(options):
     """Unknown tasks, and what flags need of their kinds: --pairs a task on pairs, --sts_head one with a score,
     --sst_head one with ordered classes, TSA and what learns from copies probabilities."""
     names = [*options.tasks, *(options.also_score or ())]
-    if unknown := [name for name in names if name not in TASKS]:
-        raise UserError(f"{', '.join(unknown)}: no such task; there are {', '.join(TASKS)}")
-    tasks = {name: TASKS[name] for name in names}
+    known = {**TASKS, **take(own_task.OwnTask, vars(options)).tasks}
+    if unknown := [name for name in names if name not in known]:
+        raise UserError(f"{', '.join(unknown)}: no such task; there are {', '.join(known)}, or your own with --train")
+    tasks = {name: known[name] for name in names}
     for flag, of_use, none in (
         ("pairs", any(task.is_pair for task in tasks.values()), "no task reads pairs"),
         ("sts_head", any(task.kind == "regression" for task in tasks.values()), "no task has a score"),
@@ -324,20 +337,7 @@ def _could_be_typed(parser, name, default, value):
     if isinstance(default, bool):
         return isinstance(value, bool)
     try:
-        typed = parser.parse_args([f"--{name}={as_typed(value)}"])
+        typed = parser.parse_args([f"--{name}={types.as_typed(value)}"])
     except (UserError, TypeError):
         return False
     return getattr(typed, name) == value
-
-
-def as_typed(value):
-    """The text that stands for a flag's value on the command line. TypeError for what no flag ever is."""
-    if isinstance(value, dict):
-        return ",".join(f"{task}={as_typed(one)}" for task, one in value.items())
-    if isinstance(value, list):
-        return ",".join(map(as_typed, value))
-    if isinstance(value, float):
-        return format(Decimal(repr(value)), "f")  # never 1e-05, which has no point and so would be rows, not a share
-    if isinstance(value, bool) or not isinstance(value, (int, str)):
-        raise TypeError(f"no flag is {short(value)}")
-    return str(value)

@@ -23,7 +23,7 @@ RECORDS = {  # file -> (what it is, its shape)
     RUN: ("the config of a run", OF_RUN),
     GRID: (
         "the record of a grid",
-        {"flags": {"lr": list}, "model": MODEL, "attempts?": {}, "machine?": {"threads?": int}},
+        {"flags": {"lr": list}, "model": MODEL, "attempts?": {}, "versions?": {}, "machine?": {"threads?": int}},
     ),
 }
 SECONDS = {"train_seconds": NUMBER, "eval_seconds": NUMBER}

@@ -8,7 +8,7 @@ import tiny
 from browser import Page
 
 import pretraining
-from minbert.masked_lm.page import write_report
+from minbert.masked_lm.perplexity_page import write_report
 from minbert.training import run_report
 
 
