@@ -25,12 +25,7 @@ def test_what_decides_a_sentiment_stays(change):
     """In a hundred copies with most words changed each of them is there; without `keeps` they are not."""
     words = [word for word in REVIEW.split() if decides(word)]
     assert len(words) == 9
-    others = [
-        REVIEW,
-        "the story of a film about the acting in a house",
-        "a dog and a cat on the mat",
-        "it is what it is",
-    ]
+    others = [*3 * [REVIEW], "a dog and a cat on a mat", "the story of a film about the acting in a house"]
     copies = {
         keeps: [change(others, 0.9, keeps)(REVIEW, generator(0, i)).lower() for i in range(100)]
         for keeps in (decides, none)
