@@ -280,7 +280,8 @@ def complete(start):
         if not path.is_file():
             print(f"missing, and not to be made again without the weights and the state: {path}")
     report(folder, options.scored, data, saved_scores(folder))
-    print(write_report(folder))
+    if (folder / "metrics.jsonl").is_file():
+        print(write_report(folder))
 
 
 def report(folder, tasks, data, scores):

@@ -88,4 +88,6 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    from minbert.script import carry_out
+
+    sys.exit(carry_out(main))

@@ -29,7 +29,7 @@ from minbert.locks import LOCK
 from minbert.script import Stopped
 from minbert.training.commit import commit
 from minbert.training.data import fit_to_checkpoint, read_data, told
-from minbert.training.saved import GRID, RUN, saved_record
+from minbert.training.saved import GRID, RUN, saved_history, saved_record
 
 MOST_THREADS = 1024  # torch would make any number of them
 
@@ -85,6 +85,9 @@ def begin(options):
                 f"{folder} is finished, and has no state.pt to go on from (--keep_state would have kept it): go on "
                 f"from its weights with --init {folder}"
             )
+        done = len(saved_history(folder)) if extended and (folder / "metrics.jsonl").is_file() else 0
+        if "epochs" in extended and done >= options.schedule.epochs:
+            raise UserError(f"--epochs {options.schedule.epochs}: {folder} has done {done}; give more to go on")
     check_device(options.model, "the run to resume used --use_gpu, but" if saved else "--use_gpu:")
     check_outputs(options, folder)
     for path in map(Path, options.run.outputs.values() if saved else ()):
