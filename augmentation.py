@@ -1,6 +1,7 @@
 r"""Other words for the same text: augmented copies of a file's texts, keyed by id, for consistency training.
 
     python augmentation.py --method tfidf --in data/cs224n/ids-sst-train.csv --task sst --out sst-tfidf.tsv
+    python augmentation.py --method eda --in my.csv --text review --out my-eda.tsv
     python augmentation.py --method mlm --model runs/in-domain/bert --in data/unlabelled/quora.tsv --out quora-mlm.tsv
     python augmentation.py --method back_translation --base_url http://localhost:8000/v1 --model llama-3-8b-instruct \
         --in data/unlabelled/sts.tsv --out sts-back.tsv
@@ -33,9 +34,9 @@ from minbert.files import UserError, sha256, short
 from minbert.flags import types as flag_types
 from minbert.flags.fields import Parser
 from minbert.readers import parse_json
-from minbert.text.rows import read_rows
+from minbert.text.rows import read_lines_as_rows, read_rows
 
-OF_ALL = {"method", "source", "out", "task", "seed"}
+OF_ALL = {"method", "source", "out", "task", "text", "text_pair", "seed"}
 FLAGS_OF = {"tfidf": {"p"}, "eda": {"p"}, "mlm": {"p", "model"}}  # besides; PROMPTS have all but p
 
 
@@ -43,9 +44,17 @@ def build_parser():
     parser = Parser(prog="augmentation.py", description=__doc__.splitlines()[0])
     add = parser.add_argument
     add("--method", choices=[*METHODS, *PROMPTS], required=True, help="how to change the texts")
-    add("--in", dest="source", metavar="FILE", required=True, help="the texts: csv, tsv or jsonl(.gz)")
+    add(
+        "--in",
+        dest="source",
+        metavar="FILE",
+        required=True,
+        help="the texts: csv, tsv, jsonl(.gz), or .txt with one a line",
+    )
     add("--out", metavar="FILE", required=True, help="where to write the changed texts (tsv)")
     add("--task", help="the file has this task's form (default: by its header; jsonl: id and text)")
+    add("--text", metavar="COLUMN", help="the column with the texts, in a file with commas, tabs or JSON lines")
+    add("--text_pair", metavar="COLUMN", help="the column with the second texts, where they are pairs")
     add("--seed", type=flag_types.seed, default=0, help="of the random numbers (default: 0)")
     defaults = ", ".join(f"{name} {p:g}" for name, p in METHODS.items())
     add("--p", type=flag_types.factor, help=f"share of words to change (default: {defaults})")
@@ -106,6 +115,10 @@ def json_object(text):
 def check_flags(parser, options):
     """Raises UserError for a flag that the method does not know, and where one that it needs is missing."""
     method, every = options.method, vars(options).keys()
+    if options.text and options.task:
+        raise UserError("--text names a column, --task knows its own: leave one out")
+    if options.text_pair and not options.text:
+        raise UserError("--text_pair is of no use without --text, the column of the first texts")
     for name in sorted(every - OF_ALL - FLAGS_OF.get(method, every - {"p"})):
         if getattr(options, name) != parser.get_default(name):
             raise UserError(f"--{name} has no meaning with --method {method}")
@@ -126,10 +139,12 @@ def work(argv):
     options = parser.parse_args(argv)
     check_flags(parser, options)
     source, out = Path(options.source), Path(options.out)
-    rows = read_rows(source, options.task)
+    columns = [column for column in (options.text, options.text_pair) if column]
+    plain = source.suffix == ".txt" and not columns and options.task is None
+    rows = read_lines_as_rows(source) if plain else read_rows(source, options.task, columns)
     if out.exists() and out.samefile(source):
         raise UserError(f"{out}: --out would replace the file that --in reads; choose another name")
-    code = (prompted if options.method in PROMPTS else changed)(options, rows, [sha256(source), options.task])
+    code = (prompted if options.method in PROMPTS else changed)(options, rows, [sha256(source), options.task, *columns])
     if rows.skipped:
         print(f"{len(rows.skipped):,} rows of {source} left out, the first: {rows.skipped[0]}")
     if rows.broken:

@@ -218,10 +218,17 @@ def write_predictions(path, task, ids, values):
     if task.kind == "regression":
         cells = [repr(float(value)) for value in values]
     else:
-        cells = [f"{float(value):.1f}" if task.one_logit else str(int(value)) for value in values]
+        cells = [_cell(task, value) for value in values]
     rows = [f"{id} , {cell} \n" for id, cell in zip(ids, cells, strict=True)]
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     write_text(path, f"{PREDICTIONS}{task.heading} \n" + "".join(rows), over=PREDICTIONS)
+
+
+def _cell(task, value):
+    """A predicted class as a prediction file says it: by its number, of a task of one's own by its name."""
+    if task.own:
+        return task.labels[value]
+    return f"{float(value):.1f}" if task.one_logit else str(int(value))
 
 
 def prediction_files(folder, task, split, option, alone):

@@ -40,6 +40,7 @@ from minbert.layers.precision import autocast
 from minbert.locks import alone_in
 from minbert.methods.shared_head import UNION, SharedHead, merging_of
 from minbert.text.course import fused_pairs, without_pads
+from minbert.text.own_files import with_labels
 from minbert.text.tokenization import SentencePairs, Sequences, copy_tokenizer
 from minbert.training import inference, results, run_folder
 from minbert.training.answers import SavedModel
@@ -182,7 +183,7 @@ def build_model(found, options):
 def train(parsed):
     """What a command line asks to train: one run, or several of which it is made. Raises Stopped, with a word on how to
     go on."""
-    options = run_folder.flags_of(parsed)
+    options = with_labels(run_folder.flags_of(parsed))
     with run_folder.resumable(options):
         train_grid(options) if is_grid(options) else train_at_one_rate(options)
     print(next_commands(options.run.folder))
@@ -257,10 +258,11 @@ def train_to_the_end(start, model, data):
     scores = trainer.finish()
     model.bert.save_pretrained(folder / "bert")
     copy_tokenizer(start.found.folder, folder / "bert")
+    reported = write_report(folder, scores)
     write_json(folder / "scores.json", scores)  # a folder with scores is a finished run
     drop_state(folder, options.run)
     report(folder, model.tasks, data, scores)
-    print(write_report(folder))
+    print(reported)
 
 
 def complete(start):

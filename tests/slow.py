@@ -69,6 +69,7 @@ SLOW = {
     "training/test_loop.py::test_patience": 2,
     "training/test_loop.py::test_training_learns": 1,
     "training/test_outputs.py": 10,
+    "training/test_own_tasks.py": 12,
     "training/test_plain_models.py": 16,
     "training/test_pseudo_labels.py": 7,
     "training/test_resume.py": 74,

@@ -16,7 +16,7 @@ from pathlib import Path
 from datasets import GLUE_TASKS, TASKS
 from minbert.choices import CLASS_STEPS, LR_SCHEDULES
 from minbert.files import UserError, short
-from minbert.flags import types
+from minbert.flags import own_task, types
 from minbert.flags.config_file import with_config
 from minbert.flags.extension import GROW, extension
 from minbert.flags.fields import needs_of, take
@@ -27,9 +27,10 @@ from minbert.methods.schedules import SCHEDULES
 
 LEARNING_RATES = {"pretrain": 1e-3, "finetune": 1e-5}
 NOT_SAVED = ("resume", "config", "evaluate", "predict", "input", "output", "format", "export")  # not what a run is
-MAY_CHANGE = ("run_dir", "tensorboard", "checkpoint_minutes", "skip_test", "keep_state")  # nor do these decide it
+MAY_CHANGE = ("run_dir", "tensorboard", "checkpoint_minutes", "skip_test", "keep_state", "log_every")
 WRITTEN = (*OUTPUTS, "plain_dir")  # where a run writes besides its own folder, which decides nothing either
-ELSEWHERE = (*MAY_CHANGE, *WRITTEN, "data_dir", "glue_dir", "imdb_dir", "text", *INPUTS)  # where files are
+# Where files are, which decides nothing: what is in them is held by the record of model and data
+ELSEWHERE = (*MAY_CHANGE, *WRITTEN, "data_dir", "glue_dir", "imdb_dir", "text", *INPUTS, "train", "dev", "test")
 NOT_WITH_SCHEMES = (
     *(one.name for group in (Heads, Regularizers, SemiSupervised) for one in fields(group) if one.name != "pooling"),
     *("schedule", "step", "task_order", "balanced_sample", "init", "eval_train"),
@@ -39,7 +40,7 @@ NEEDS = needs_of(GROUPS.values())
 OF_BREGMAN = ("ema_decay", "consistency_weight", "ramp_up")  # what that preset settles itself
 WITH_PREDICT = ("predict", "input", "output", "format", "use_gpu", "precision")
 WITH_EVALUATE = (
-    *("evaluate", "data_dir", "glue_dir", "imdb_dir", "dev_limit", "run_dir", "use_gpu", "precision"),
+    *("evaluate", "data_dir", "glue_dir", "imdb_dir", "dev_limit", "run_dir", "use_gpu", "precision", "dev", "test"),
     *INPUTS,
 )
 
@@ -83,8 +84,9 @@ def check(options):
     options = argparse.Namespace(**vars(options))
     if options.lr is None:
         options.lr = LEARNING_RATES[options.option]
+    own = own_task.checked(options)
     if options.tasks is None:
-        options.tasks = list(GLUE_TASKS if options.label_scheme else COURSE_NAMES.values())
+        options.tasks = list(own) or list(GLUE_TASKS if options.label_scheme else COURSE_NAMES.values())
     options.also_score = [task for task in options.also_score or () if task not in options.tasks] or None
     _check_rates(options)
     _check_pseudo_labels(options)
@@ -154,9 +156,10 @@ def _check_kinds(options):
     """Unknown tasks, and what flags need of their kinds: --pairs a task on pairs, --sts_head one with a score,
     --sst_head one with ordered classes, TSA and what learns from copies probabilities."""
     names = [*options.tasks, *(options.also_score or ())]
-    if unknown := [name for name in names if name not in TASKS]:
-        raise UserError(f"{', '.join(unknown)}: no such task; there are {', '.join(TASKS)}")
-    tasks = {name: TASKS[name] for name in names}
+    known = {**TASKS, **take(own_task.OwnTask, vars(options)).tasks}
+    if unknown := [name for name in names if name not in known]:
+        raise UserError(f"{', '.join(unknown)}: no such task; there are {', '.join(known)}, or your own with --train")
+    tasks = {name: known[name] for name in names}
     for flag, of_use, none in (
         ("pairs", any(task.is_pair for task in tasks.values()), "no task reads pairs"),
         ("sts_head", any(task.kind == "regression" for task in tasks.values()), "no task has a score"),

@@ -12,12 +12,14 @@ from minbert.flags.fields import Parser, add_group, defaults_of, flat, take
 from minbert.flags.groups import COURSE_NAMES, Data, Heads, Model, Optimisation, Run, SavedRun, Schedule
 from minbert.flags.help import ShortHelp
 from minbert.flags.methods import PseudoLabels, Regularizers, SemiSupervised
+from minbert.flags.own_task import OwnTask
 
 EPILOG = """examples:
   python multitask_classifier.py --option finetune --use_gpu
   python multitask_classifier.py --option finetune --model minilm --lr 5e-5 --batch_size 16 --epochs 3 \\
       --lr_schedule linear --warmup 0.1 --clip 1 --weight_decay 0.01 --limit quora=14057
   python multitask_classifier.py --option finetune --schedule in_turn --pairs concat --init runs/HEADS
+  python multitask_classifier.py --option finetune --train my.csv --dev my-dev.csv --text review --label stars
   python multitask_classifier.py --resume runs/NAME
   python multitask_classifier.py --evaluate runs/NAME
   echo "A fine film." | python multitask_classifier.py --predict runs/NAME
@@ -33,6 +35,7 @@ GROUPS = {
     "unlabelled": SemiSupervised,
     "pseudo_labels": PseudoLabels,
     "data": Data,
+    "own": OwnTask,
     "run": Run,
 }
 
@@ -49,6 +52,7 @@ class Options:
     unlabelled: SemiSupervised
     pseudo_labels: PseudoLabels
     data: Data
+    own: OwnTask
     run: Run
     given: tuple = ()
 
@@ -78,7 +82,8 @@ class Options:
     @property
     def scored(self):
         """{name: Task} of every task with a head."""
-        return {name: TASKS[name] for name in (*self.model.tasks, *(self.model.also_score or ()))}
+        known = {**TASKS, **self.own.tasks}
+        return {name: known[name] for name in (*self.model.tasks, *(self.model.also_score or ()))}
 
 
 def also_scored_once(trained):

@@ -123,9 +123,9 @@ class MaskedLMTrainer:
         print(f"held-out perplexity {before:.2f} before, {after:.2f} after; --model {result}")
 
 
-def pretrain(options, files, flags, folder, before):
-    """A run in `folder`, from its first line to its last file. files: the text, or None for that of the tasks; flags:
-    as config.json records them; before: the config.json of the run to resume, or None."""
+def pretrain(options, text, flags, folder, before):
+    """A run in `folder`, from its first line to its last file. text: (its files, or None for that of the tasks, and the
+    columns in them); flags: as config.json records them; before: the config.json of the run to resume, or None."""
     check_device(options.model, "--use_gpu:")
     if before:
         take_over_threads(before)
@@ -133,7 +133,7 @@ def pretrain(options, files, flags, folder, before):
     found = hub.resolve(options.model.model)
     print(f"model: {found.name}, {found.source}\n{precision_told(options.model.device, options.model.precision)}")
     tokenizer, max_length = fit_to_checkpoint(found, options.model.max_length, "max_length" in options.given, False)
-    data, notes = read_text(files, options.tasks, options.data)
+    data, notes = read_text(*text, options.tasks, options.data)
     print("\n".join(notes))
     config = describe_run({**flags, "max_length": max_length}, options.model, found, data, notes)
     if before:

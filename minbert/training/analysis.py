@@ -18,6 +18,7 @@ from minbert.training.calibration import calibration
 from minbert.training.examples import behind_cells, behind_points
 
 COLUMNS = 4  # panels side by side before a new row begins
+MOST_READABLE = 20  # classes; of more, a confusion matrix is shades alone: names and counts would hide each other
 SHADE, LINE, INK, GREY = "#2a6f97", "#e07a1f", "#333a45", "#8b92a0"
 SHADES = LinearSegmentedColormap.from_list("shades", ["#f7f9fb", SHADE])
 
@@ -131,11 +132,13 @@ def draw(analyses, path):
 
 
 def _draw_confusion(panel, analysis):
-    """Counts, shaded by their share of the row: what became of the examples of each true label."""
+    """Counts, shaded by their share of the row: what became of the examples of each true label. Of more than
+    MOST_READABLE classes the shades alone."""
     counts = np.array(analysis["confusion"])  # [C, C]
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     panel.imshow(shares, cmap=SHADES, vmin=0, vmax=1)
-    for row, column in np.ndindex(*counts.shape):
+    readable = len(counts) <= MOST_READABLE
+    for row, column in np.ndindex(*counts.shape) if readable else ():
         share = shares[row, column]
         panel.text(
             column,
@@ -146,10 +149,10 @@ def _draw_confusion(panel, analysis):
             fontsize=min(11, 45 / len(counts)),
             color="white" if share > 0.5 else INK,
         )
-    between = np.arange(1, len(counts)) - 0.5
+    between = np.arange(1, len(counts)) - 0.5 if readable else []
     panel.hlines(between, -0.5, len(counts) - 0.5, color="white", lw=2)
     panel.vlines(between, -0.5, len(counts) - 0.5, color="white", lw=2)
-    names = [label.replace("_", " ").replace(" ", "\n") for label in analysis["labels"]]
+    names = [label.replace("_", " ").replace(" ", "\n") for label in analysis["labels"]] if readable else []
     panel.set_xticks(range(len(names)), names)
     panel.set_yticks(range(len(names)), names)
     scores = analysis["scores"]

@@ -7,6 +7,7 @@ from pathlib import Path
 from base_bert import BertConfig
 from datasets import Examples, data_folder, read, subset, told_of_broken
 from minbert.files import UserError
+from minbert.text.own_files import read_own
 from minbert.text.tokenization import SentencePairs, Sequences, Tokenizer
 from minbert.text.unlabelled import read_copies, read_unlabelled, split_labels
 from minbert.training.screen import data_table
@@ -34,7 +35,7 @@ def read_data(options, tokenizer, training=True):
             if split not in ("train", "dev") and why and not path.exists():
                 continue  # some public sets come without a test set, or without MNLI's second dev set
             reasons[why] = None
-            examples = read(task, path, split)
+            examples = (read_own if task.own else read)(task, path, split)
             repeated = {id for id, count in Counter(examples.ids).items() if count > 1}
             limits = {"train": flags.limit, "dev": flags.dev_limit, "dev_mismatched": flags.dev_limit}
             limit = limits.get(split, {}).get(name)
@@ -80,6 +81,8 @@ def _parts_of_training(flags, unlabelled, seed, train, repeated):
 
 def _path_of(task, split, flags):
     """(the file of one split, a sentence on why it is taken from there, or "" where a flag names the file)"""
+    if task.own:
+        return Path(task.files[split]), ""
     if explicit := flags.inputs.get(f"{task.file_name}_{split}"):
         return Path(explicit), ""
     folders = {

@@ -121,14 +121,15 @@ class Loop:
     def step(self, *steps):
         """One update, on the mean over `steps` (more than one: --accumulate), each a list of (task, index of its
         batch)."""
-        progress, settings, losses = self.progress, self.settings, []
+        progress, settings, tokens = self.progress, self.settings, 0
         # 1. the gradient of the steps' losses
         self.optimizer.zero_grad(set_to_none=True)
         for step in steps:
-            of_step = self.backward(step)
-            losses += of_step
-            if bad := self.record.add(of_step, progress.update + 1):
+            losses = self.backward(step)
+            tokens += sum(loss.tokens for loss in losses)
+            if bad := self.record.add(losses, progress.update + 1):
                 self.diverged(bad)
+            self.log.add(losses)
         if len(steps) > 1:
             gradients = [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
             torch._foreach_div_(gradients, len(steps))
@@ -142,9 +143,9 @@ class Loop:
         # 3. what the log and the checkpoint need to know
         progress.step += 1
         progress.update += 1
-        progress.tokens += sum(loss.tokens for loss in losses)
+        progress.tokens += tokens
         rate = max(group["lr"] for group in self.optimizer.param_groups)
-        self.log.add(losses, progress.update, progress.epoch + 1, rate, norm)
+        self.log.updated(progress.update, progress.epoch + 1, rate, norm)
 
     def _gradient_norm(self):
         """The norm of the whole gradient, a tensor, which --clip then holds down. Without --clip the log alone wants to

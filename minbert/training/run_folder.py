@@ -1,9 +1,10 @@
 """A run's folder: how it is opened or continued, its config.json, and what must not have changed since.
 
 A run is a folder: config.json (flags, versions, machine, which model and data), metrics.jsonl (one line an epoch),
-model.safetensors (the best epoch by dev score), bert/ (its trunk as a Hugging Face folder), state.pt (all that is
-needed to go on), predictions/, analysis.json and analysis.png, and, last, scores.json. Each is written whole or not at
-all. Once a run is finished its state goes; --keep_state keeps it, and the last epoch's weights, last.safetensors.
+log.jsonl (one line every so many updates, appended), model.safetensors (the best epoch by dev score), bert/ (its trunk
+as a Hugging Face folder), state.pt (all that is needed to go on), predictions/, analysis.json and analysis.png,
+report.html, and, last, scores.json. All but the log are written whole or not at all. Once a run is finished its state
+goes; --keep_state keeps it, and the last epoch's weights, last.safetensors.
 """
 
 import contextlib

@@ -286,7 +286,7 @@ ELSEWHERE = {  # flags whose tests run the whole script: test_cli.py and test_re
 BESIDE = (  # more tests of flags
     *("test_strategy_flags.py", "test_schedule_flags.py", "../training/test_saved_runs.py"),
     *("test_semi_supervised_flags.py", "../training/test_pseudo_labels.py", "../training/test_plain_models.py"),
-    *("../training/test_grid.py", "../training/test_export.py"),
+    *("../training/test_grid.py", "../training/test_export.py", "test_own_task_flags.py"),
 )
 
 

@@ -186,7 +186,9 @@ def test_a_grid_killed_at_any_of_its_own_files_goes_on(finished, tmp_path, argv_
             done = tiny.script("--resume", folder)
         assert (done.code, seen) == (0, [])
         assert tiny.read_json(folder / RECORD) == known
-        assert contents(folder) == contents(finished[0])
+        same, whole = contents(folder), contents(finished[0])
+        assert same.pop("report.html") != whole.pop("report.html")  # it has the folder's name
+        assert same == whole
 
 
 def test_an_attempt_killed_between_its_last_files_is_finished_first(finished, tmp_path, argv_of):
@@ -273,15 +275,29 @@ def test_a_folder_in_use_is_refused(finished, tmp_path, argv_of):
     assert contents(folder) == before
 
 
+def test_a_finished_grid_takes_no_damage_from_its_attempts(finished, tmp_path):
+    """What it lost it gets again, and nothing else."""
+    folder = shutil.copytree(finished[0], tmp_path / "grid")
+    before, best = contents(folder), f"lr-{tiny.read_json(folder / RECORD)['best']:g}"
+    (folder / best / "model.safetensors").write_bytes(b"damaged")
+    (folder / "predictions" / "sst-dev-output.csv").unlink()
+    done = tiny.script("--resume", folder)
+    assert done.code == 0, done.err
+    damaged = {f"{best}/model.safetensors": b"damaged"}
+    assert contents(folder) == {**before, **damaged}
+
+
 def test_a_run_is_no_grid_to_resume(finished, tmp_path, argv_of):
     attempt = shutil.copytree(finished[0] / "lr-0.001", tmp_path / "run")
     assert "no grid to continue" in tiny.script("--resume", attempt, *GRID).error
     assert f"no {RECORD} there" in tiny.script("--resume", tmp_path / "nowhere", *GRID).error
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "{}"], ids=["empty", "cut", "list", "foreign"])
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", {"versions": "2.13"}, {"machine": {"threads": "2"}}], ids=str)
 def test_a_damaged_record(finished, tmp_path, content):
     folder = shutil.copytree(finished[0], tmp_path / "grid")
+    if isinstance(content, dict):
+        content = json.dumps({**tiny.read_json(folder / RECORD), **content})
     (folder / RECORD).write_text(content)
     before = contents(folder)
     assert f"{folder / RECORD}: not the record of a grid" in tiny.script("--resume", folder).error
