@@ -31,7 +31,7 @@ SLOW = {
     "methods/test_shared_head.py::test_a_frozen_head": 1,
     "methods/test_shared_head.py::test_the_head_of_every_other_scheme": 2,
     "tables/test_experiments.py::test_help_and_list": 1,
-    "tables/test_experiments.py::test_list_names": 1,
+    "tables/test_experiments.py::test_list_is_a_line": 1,
     "tables/test_label_tables.py::test_every_column": 5,
     "tables/test_masked_lm_rows.py": 1,
     "tables/test_report.py::test_a_figure_on_part": 1,
