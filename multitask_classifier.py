@@ -174,7 +174,7 @@ def build_model(found, options):
     if flags.init:
         fresh = load_weights(model, Path(flags.init) / "model.safetensors", heads_may_differ=True)
         print(f"weights of {flags.init}" + (f"; fresh heads for {', '.join(fresh)}" if fresh else ""))
-    return model.to(flags.device)
+    return model.to(flags.runs_on)
 
 
 # ------------------------------------------------------------------------------------------------------- training
