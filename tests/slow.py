@@ -52,6 +52,7 @@ SLOW = {
     "test_hub.py": 14,
     "test_layer_decay.py::test_updates_shrink": 1,
     "test_locks.py": 14,
+    "test_missing_packages.py": 12,
     "test_optimizer.py::test_a_small_decay": 18,
     "test_optimizer.py::test_float32_stays": 6,
     "test_optimizer.py::test_hand_reference": 7,
