@@ -109,4 +109,6 @@ def command(*words):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from minbert.script import carry_out
+
+    sys.exit(carry_out(main))
