@@ -52,7 +52,7 @@ def embeddings(model, task, sequences):
     over two seconds shows a bar.
     """
     order, parts = np.argsort(sequences.lengths, kind="stable"), []
-    bar = tqdm(total=len(order), desc=task, unit="example", leave=False, delay=2, dynamic_ncols=True)
+    bar = tqdm(total=len(order), desc=task, unit="example", leave=False, delay=2, dynamic_ncols=True, disable=None)
     with _eval_mode(model), bar:
         for rows in _by_token_budget(order, sequences.lengths):
             parts.append(model.embed({task: sequences.take(rows)})[task])

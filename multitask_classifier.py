@@ -45,12 +45,13 @@ from minbert.text.tokenization import SentencePairs, Sequences, copy_tokenizer
 from minbert.training import inference, results, run_folder
 from minbert.training.answers import SavedModel
 from minbert.training.checkpoint import drop_state, load_weights
-from minbert.training.data import read_data
+from minbert.training.data import read_data, told
 from minbert.training.export import export_heads
 from minbert.training.grid import Grid, is_grid
 from minbert.training.pseudo_labels import PlainModels, with_targets
 from minbert.training.run_report import write_report
 from minbert.training.saved import saved_scores
+from minbert.training.screen import next_commands
 from minbert.training.trainer import Trainer
 
 
@@ -185,6 +186,7 @@ def train(parsed):
     options = with_labels(run_folder.flags_of(parsed))
     with run_folder.resumable(options):
         train_grid(options) if is_grid(options) else train_at_one_rate(options)
+    print(next_commands(options.run.folder))
 
 
 def train_grid(options):
@@ -256,10 +258,11 @@ def train_to_the_end(start, model, data):
     scores = trainer.finish()
     model.bert.save_pretrained(folder / "bert")
     copy_tokenizer(start.found.folder, folder / "bert")
+    reported = write_report(folder, scores)
     write_json(folder / "scores.json", scores)  # a folder with scores is a finished run
     drop_state(folder, options.run)
     report(folder, model.tasks, data, scores)
-    print(write_report(folder))
+    print(reported)
 
 
 def complete(start):
@@ -295,7 +298,7 @@ def evaluate(parsed):
     folder = Path(parsed.evaluate)
     model, tokenizer, options = open_saved(folder, parsed)
     data, notes = read_data(options, tokenizer, training=False)
-    print("\n".join(notes))
+    print(told(data, notes))
     out = Path(options.run.run_dir) if "run_dir" in options.given else folder / "evaluation"
     if (out / run_folder.RUN).exists():
         raise UserError(f"--run_dir {out}: that is a run itself, whose scores would be lost; choose another folder")

@@ -28,7 +28,7 @@ from minbert.flags.groups import COURSE_NAMES, Data, Model, Optimisation, Run, S
 from minbert.flags.parser import DEFAULTS, Options
 from minbert.locks import alone_in
 
-MAY_CHANGE = ("resume", "run_dir", "checkpoint_minutes", "keep_state")  # these do not decide what a run computes
+MAY_CHANGE = ("resume", "run_dir", "checkpoint_minutes", "keep_state", "log_every")  # these do not decide the result
 SHARED = {  # flags that are those of multitask_classifier.py, word for word, by their group
     Model: ("model", "max_length", "use_gpu", "precision"),
     Schedule: ("seed",),
@@ -120,7 +120,7 @@ def resumed(parsed, saved):
 def main(argv=None):
     """A new run, or one to resume, from its first line to its last file."""
     parsed = parse(argv)  # before torch is imported: --help and mistakes are answered at once
-    from minbert.masked_lm import trainer
+    from minbert.masked_lm import perplexity_page, trainer
     from minbert.training.run_folder import RUN, open_folder, resumable, saved_record
 
     folder = checks.folder_of(parsed)
@@ -132,6 +132,7 @@ def main(argv=None):
         if before:
             options = options.changed(model=before["model"]["name"])
         trainer.pretrain(options, text, saved, folder, before)
+        print(perplexity_page.write_report(folder, vars(build_parser().parse_args([]))))
 
 
 if __name__ == "__main__":

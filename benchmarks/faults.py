@@ -30,7 +30,7 @@ ON_DISKS = {  # what writes; names of same_bits.METHODS
     name: lives.commands(same_bits.METHODS[name])
     for name in (
         *("plain", "pcgrad", "option pretrain", "lr 1e-3,1e-4", "mean_teacher kl --labels_per_class 1", "uda"),
-        *("label_scheme soft_predicted", "label_scheme plain", "masked LM", "augmentation eda", "augmentation tfidf"),
+        *("label_scheme soft_predicted", "label_scheme plain", "masked LM", "augmentation mlm"),
     )
 }
 EDA = f"{CHANGE} --method eda"

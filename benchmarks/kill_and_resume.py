@@ -156,7 +156,8 @@ def main():
 
 def report(rows, args):
     """Print the table; returns the exit code."""
-    print(f"{'method':64}{'runs':>6}{'before a':>8}{'at a':>8}\n{'':70}{'rename':>8}{'moment':>8}")
+    print(f"{'kills':>78}{'kills':>8}\n{'':69}{'before':>9}{'at':>8}")
+    print(f"{'method':64}{'runs':>6}{'renames':>8}{'random':>8}")
     for row in rows:
         print(row.line)
     renames, moments = (sum(row.kills[kind] for row in rows) for kind in ("rename", "moment"))

@@ -92,8 +92,8 @@ def in_a_line(error, lower=LOWER):
     ours, of which the traceback tells more."""
     told, first_line = None, (str(error).splitlines() or [type(error).__name__])[0][:200]
     no_memory = isinstance(error, RuntimeError) and any(words in str(error) for words in NO_MEMORY)
-    if isinstance(error, UserError):
-        told = str(error)
+    if isinstance(error, UserError) or (isinstance(error, NotImplementedError) and str(error)):
+        told = str(error)  # the second: a handout's function that is still to be written
     elif isinstance(error, OSError):
         told = f"{error.filename or 'writing'}: {error.strerror}" if error.strerror else str(error)
     elif no_memory or isinstance(error, MemoryError):

@@ -8,15 +8,16 @@ import argparse
 import hashlib
 import json
 import secrets
+import sys
 import time
 from dataclasses import fields
-from decimal import Decimal
 from pathlib import Path
 
 from datasets import GLUE_TASKS, TASKS
 from minbert.choices import CLASS_STEPS, LR_SCHEDULES
 from minbert.files import UserError, short
 from minbert.flags import own_task, types
+from minbert.flags.config_file import with_config
 from minbert.flags.extension import GROW, extension
 from minbert.flags.fields import needs_of, take
 from minbert.flags.groups import COURSE_NAMES, INPUTS, OUTPUTS, Heads
@@ -25,8 +26,8 @@ from minbert.flags.parser import DEFAULTS, GROUPS, Options, also_scored_once, bu
 from minbert.methods.schedules import SCHEDULES
 
 LEARNING_RATES = {"pretrain": 1e-3, "finetune": 1e-5}
-NOT_SAVED = ("resume", "evaluate", "predict", "input", "output", "format", "export")  # not part of what a run computes
-MAY_CHANGE = ("run_dir", "tensorboard", "checkpoint_minutes", "skip_test", "keep_state")  # nor do these decide it
+NOT_SAVED = ("resume", "config", "evaluate", "predict", "input", "output", "format", "export")  # not what a run is
+MAY_CHANGE = ("run_dir", "tensorboard", "checkpoint_minutes", "skip_test", "keep_state", "log_every")
 WRITTEN = (*OUTPUTS, "plain_dir")  # where a run writes besides its own folder, which decides nothing either
 # Where files are, which decides nothing: what is in them is held by the record of model and data
 ELSEWHERE = (*MAY_CHANGE, *WRITTEN, "data_dir", "glue_dir", "imdb_dir", "text", *INPUTS, "train", "dev", "test")
@@ -46,7 +47,9 @@ WITH_EVALUATE = (
 
 def parse(argv=None):
     """The command line as a namespace, not yet checked, plus `given`: the names that were on the line."""
-    options = build_parser().parse_with_given(argv)
+    parser = build_parser()
+    argv = with_config(sys.argv[1:] if argv is None else argv, parser, _flags_typed)
+    options = parser.parse_with_given(argv)
     for flag, useful in (("evaluate", WITH_EVALUATE), ("predict", WITH_PREDICT), ("export", ("export",))):
         useless = [name for name in options.given if name not in useful]
         if getattr(options, flag) and useless:
@@ -56,6 +59,13 @@ def parse(argv=None):
             raise UserError(f"--{flag} is of no use without --predict: give --predict RUN too")
     check_resume(options)
     return options
+
+
+def _flags_typed(saved, where):
+    """{flag: value} of a run's config.json that another run like it would be given: without places of its own."""
+    flags = checked_flags(saved, build_parser(), where)
+    own = (*NOT_SAVED, *OUTPUTS, "run_dir")
+    return {name: value for name, value in flags.items() if name not in own and value != DEFAULTS[name]}
 
 
 def check_resume(options):
@@ -327,22 +337,7 @@ def _could_be_typed(parser, name, default, value):
     if isinstance(default, bool):
         return isinstance(value, bool)
     try:
-        typed = parser.parse_args([f"--{name}={as_typed(value)}"])
+        typed = parser.parse_args([f"--{name}={types.as_typed(value)}"])
     except (UserError, TypeError):
         return False
     return getattr(typed, name) == value
-
-
-def as_typed(value):
-    """The text that stands for a flag's value on the command line. TypeError for what no flag ever is."""
-    if isinstance(value, dict):
-        return ",".join(f"{task}={as_typed(one)}" for task, one in value.items())
-    if isinstance(value, list):
-        texts = all(isinstance(one, str) for one in value)
-        plain = all("," not in one and one == one.strip() and one[:1] != "[" for one in value) if texts else True
-        return ",".join(map(as_typed, value)) if plain else json.dumps(value)
-    if isinstance(value, float):
-        return format(Decimal(repr(value)), "f")  # never 1e-05, which has no point and so would be rows, not a share
-    if isinstance(value, bool) or not isinstance(value, (int, str)):
-        raise TypeError(f"no flag is {short(value)}")
-    return str(value)

@@ -2,7 +2,7 @@
 
 import shlex
 
-from minbert.flags.checks import as_typed
+from minbert.flags.types import as_typed
 
 
 def command(script, flags, defaults):

@@ -218,6 +218,10 @@ class Run:
     """the run"""
 
     run_dir: str | None = flag(metavar="DIR", help="the run's folder, which must be new (default: runs/ and the time)")
+    config: str | None = flag(
+        metavar="FILE",
+        help="flags from a YAML or JSON file, or of a run by its config.json; those on the command line win",
+    )
     resume: str | bool | None = flag(
         nargs="?",
         const=True,

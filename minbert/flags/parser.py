@@ -10,6 +10,7 @@ from datasets import TASKS
 from minbert.flags import types
 from minbert.flags.fields import Parser, add_group, defaults_of, flat, take
 from minbert.flags.groups import COURSE_NAMES, Data, Heads, Model, Optimisation, Run, SavedRun, Schedule
+from minbert.flags.help import ShortHelp
 from minbert.flags.methods import PseudoLabels, Regularizers, SemiSupervised
 from minbert.flags.own_task import OwnTask
 
@@ -103,7 +104,10 @@ def build_parser():
         "predictions.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        add_help=False,
     )
+    parser.add_argument("-h", "--help", action=ShortHelp, help="the flags that most runs need, and the names of all")
+    parser.add_argument("--help-all", action="help", help="every flag in full")
     for group in (*GROUPS.values(), SavedRun):
         add_group(parser, group)
     parser.add_argument(

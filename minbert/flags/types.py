@@ -4,6 +4,9 @@ import argparse
 import contextlib
 import json
 import re
+from decimal import Decimal
+
+from minbert.files import short
 
 FLOAT_MAX = 3.4e38  # the largest number that torch's floats hold
 MOST_STEPS = 10**7  # those of an epoch are a list in memory, some gigabytes of it at this length
@@ -138,3 +141,18 @@ def one_or_several(value_type):
 
 def one_or_per_task(value_type):
     return lambda text: per_task(value_type)(text) if "=" in text else value_type(text)
+
+
+def as_typed(value):
+    """The text that stands for a flag's value on the command line. TypeError for what no flag ever is."""
+    if isinstance(value, dict):
+        return ",".join(f"{task}={as_typed(one)}" for task, one in value.items())
+    if isinstance(value, list):
+        texts = all(isinstance(one, str) for one in value)
+        plain = all("," not in one and one == one.strip() and one[:1] != "[" for one in value) if texts else True
+        return ",".join(map(as_typed, value)) if plain else json.dumps(value)
+    if isinstance(value, float):
+        return format(Decimal(repr(value)), "f")  # never 1e-05, which has no point and so would be rows, not a share
+    if isinstance(value, bool) or not isinstance(value, (int, str)):
+        raise TypeError(f"no flag is {short(value)}")
+    return str(value)

@@ -23,10 +23,11 @@ from minbert.methods.objective import Loss
 from minbert.text.tokenization import copy_tokenizer
 from minbert.training.checkpoint import drop_state
 from minbert.training.data import fit_to_checkpoint
-from minbert.training.loop import Loop, say
+from minbert.training.loop import Loop
 from minbert.training.plan import Plan
 from minbert.training.run_folder import RUN, check_device, check_unchanged, describe_run, is_over, take_over_threads
 from minbert.training.saved import LOG
+from minbert.training.screen import say
 from minbert.training.step_log import StepLog
 from minbert.training.trainer import make_optimizer
 

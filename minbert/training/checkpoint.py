@@ -78,6 +78,7 @@ def _restore(loop, state, path):
         loop.teacher.load_state_dict(state["teacher"])
     loop.record.load_state_dict(record)
     if "log" in state:  # older states have none
+        _check_count(state["log"]["bytes"])
         loop.log.load_state_dict(state["log"])
     torch.set_rng_state(state["rng"].cpu())
     if loop.device.type == "cuda":

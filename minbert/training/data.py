@@ -10,6 +10,7 @@ from minbert.files import UserError
 from minbert.text.own_files import read_own
 from minbert.text.tokenization import SentencePairs, Sequences, Tokenizer
 from minbert.text.unlabelled import read_copies, read_unlabelled, split_labels
+from minbert.training.screen import data_table
 
 
 @dataclass
@@ -93,9 +94,30 @@ def _path_of(task, split, flags):
     return folder / task.files[split], why
 
 
+def told(data, notes):
+    """What read_data came to, for the screen: a table, and of its notes what the table does not say."""
+    plain = {
+        _counted(name, split, part): f"{name} {split}"
+        for name, splits in data.items()
+        for split, part in splits.items()
+    }
+    lines = []
+    for note in notes:
+        counted, _, more = note.partition("; ")
+        if counted not in plain:
+            lines.append(note)
+        elif more:
+            lines.append(f"{plain[counted]}: {more}")
+    return "\n".join([*lines, data_table(data)])
+
+
+def _counted(name, split, part):
+    return f"{name} {split}: {len(part.examples):,} examples, {part.sequences.lengths.mean():.0f} tokens on average"
+
+
 def _describe(name, split, part):
     skipped, cut = part.examples.skipped, part.sequences.truncated
-    text = f"{name} {split}: {len(part.examples):,} examples, {part.sequences.lengths.mean():.0f} tokens on average"
+    text = _counted(name, split, part)
     if skipped:
         text += f"; {len(skipped)} row{'s' * (len(skipped) > 1)} skipped (line {skipped[0][0]}: {skipped[0][1]})"
     text += told_of_broken(part.examples.broken)

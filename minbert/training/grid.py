@@ -24,6 +24,7 @@ from minbert.training.run_folder import (
     take_over_threads,
     tidy,
 )
+from minbert.training.run_report import write_report
 from minbert.training.saved import GRID, RUN, saved_record, saved_scores
 
 
@@ -86,7 +87,7 @@ class Grid:
         by_rate = {f"{rate:g}": said for rate, said in attempts.items()}
         write_json(self.folder / GRID, {**self.known, "best": best, "attempts": by_rate})
         tried = ", ".join(f"{rate:g} {said['selection_score']:.3f}" for rate, said in attempts.items())
-        return f"best rate {best:g} (dev scores: {tried}); results in {self.folder}"
+        return f"best rate {best:g} (dev scores: {tried}); results in {self.folder}\n{write_report(self.folder)}"
 
     def _write_outputs(self, source):
         """The best attempt's predictions, where --sst_dev_out and its kin say."""
@@ -99,11 +100,15 @@ class Grid:
                 write_text(path, own.read_text(encoding="utf-8"), over=evaluation.PREDICTIONS)
 
     def _take_over(self, source, rate):
-        """Copy the best attempt's files into the grid's folder, config.json with the grid's flags last."""
+        """Copy the best attempt's files into the grid's folder, config.json with the grid's flags last. Where that was
+        done before, only what is missing: the attempt's files may have been damaged since."""
+        done = self.known.get("best") == rate
         for path in sorted(source.rglob("*")):
             target = self.folder / path.relative_to(source)
             if path.is_dir():
                 target.mkdir(exist_ok=True)
+            elif done and target.is_file():
+                continue
             elif path not in (source / "state.pt", source / RUN) and not path.name.startswith("."):
                 with written_whole(target) as temporary:
                     shutil.copyfile(path, temporary)

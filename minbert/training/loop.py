@@ -6,7 +6,6 @@ the same bits as one that was not.
 """
 
 import contextlib
-import errno
 import json
 import signal
 import time
@@ -15,23 +14,14 @@ from dataclasses import dataclass, field
 
 import torch
 from torch.nn.utils import clip_grad_norm_, get_total_norm
-from tqdm import tqdm
 
 from minbert.files import UserError, write_text
 from minbert.script import Stopped, stop_signals
 from minbert.training.checkpoint import load_state, save_state
 from minbert.training.loss_record import LossRecord
 from minbert.training.plan import STEPS_TO_ESTIMATE
+from minbert.training.screen import say, steps_with_bar
 from optimizer import learning_rate_factor, set_learning_rate
-
-
-def say(text):
-    """Print above the progress bar. A terminal that is gone does not end the training: its signal will, in order."""
-    try:
-        tqdm.write(text)
-    except OSError as error:
-        if error.errno != errno.EIO:
-            raise
 
 
 @dataclass
@@ -113,14 +103,14 @@ class Loop:
         started, last_saved, seconds_before = time.monotonic(), time.monotonic(), progress.train_seconds
         updates, done = self.plan.updates_of(progress.epoch), progress.step
         name = f"epoch {progress.epoch + 1}/{self.plan.epochs}"
-        with tqdm(updates[done:], name, len(updates), initial=done, unit="step", dynamic_ncols=True) as bar:
+        with steps_with_bar(updates[done:], name, len(updates), done) as bar:
             for steps in bar:
                 self.step(*steps)
                 progress.train_seconds = seconds_before + time.monotonic() - started
                 if self.estimate and progress.update == STEPS_TO_ESTIMATE:
                     say(self.estimate())
                 if self.record.looked:
-                    bar.set_postfix_str(f"loss {self.record.last:.3f}{self.status()}", refresh=False)
+                    bar.set_postfix_str(f"loss {self.record.running:.3f}{self.status()}", refresh=False)
                 if self.stop_requested:
                     self._stop()
                 if time.monotonic() - last_saved > 60 * self.minutes:
@@ -131,14 +121,15 @@ class Loop:
     def step(self, *steps):
         """One update, on the mean over `steps` (more than one: --accumulate), each a list of (task, index of its
         batch)."""
-        progress, settings, losses = self.progress, self.settings, []
+        progress, settings, tokens = self.progress, self.settings, 0
         # 1. the gradient of the steps' losses
         self.optimizer.zero_grad(set_to_none=True)
         for step in steps:
-            of_step = self.backward(step)
-            losses += of_step
-            if bad := self.record.add(of_step, progress.update + 1):
+            losses = self.backward(step)
+            tokens += sum(loss.tokens for loss in losses)
+            if bad := self.record.add(losses, progress.update + 1):
                 self.diverged(bad)
+            self.log.add(losses)
         if len(steps) > 1:
             gradients = [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
             torch._foreach_div_(gradients, len(steps))
@@ -152,9 +143,9 @@ class Loop:
         # 3. what the log and the checkpoint need to know
         progress.step += 1
         progress.update += 1
-        progress.tokens += sum(loss.tokens for loss in losses)
+        progress.tokens += tokens
         rate = max(group["lr"] for group in self.optimizer.param_groups)
-        self.log.add(losses, progress.update, progress.epoch + 1, rate, norm)
+        self.log.updated(progress.update, progress.epoch + 1, rate, norm)
 
     def _gradient_norm(self):
         """The norm of the whole gradient, a tensor, which --clip then holds down. Without --clip the log alone wants to

@@ -4,6 +4,7 @@ import math
 
 import torch
 
+RUNNING = 20
 CHECK_EVERY = {"cpu": 1, "cuda": 20}  # steps between looks at the loss: on a GPU a look waits for the device
 
 
@@ -16,7 +17,7 @@ class LossRecord:
     def __init__(self, device):
         self.device = device
         self.terms, self.shares = {}, {}
-        self.last = math.nan  # the whole loss at the last look
+        self.running = math.nan  # of the whole loss: a mean over about the last RUNNING looks
         self._unchecked = []  # (update, {(task, name): value}) since then
 
     def add(self, losses, update):
@@ -38,7 +39,8 @@ class LossRecord:
         pending = [(update, key, term) for update, terms in steps for key, term in terms.items()]
         values = torch.stack([term for _, _, term in pending]).tolist() if pending else []  # one wait for the device
         if steps:
-            self.last = sum(values[-len(steps[-1][1]) :])
+            last = sum(values[-len(steps[-1][1]) :])
+            self.running = last if math.isnan(self.running) else self.running + (last - self.running) / RUNNING
         for (update, key, _), value in zip(pending, values, strict=True):
             if not math.isfinite(value):
                 return f"the loss of {label(*key)} is {value} at update {update}"

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from minbert.flags import checks
+from minbert.flags import checks, types
 from minbert.flags.parser import DEFAULTS
 from minbert.layers.heads import ClassesHead, LinearHead, RegressionHead
 
@@ -72,7 +72,7 @@ def _data(task, record):
 
 def _training(base, record, scores, options):
     flags = {n: v for n, v in sorted(options.flat().items()) if n not in NOT_TOLD and v != DEFAULTS.get(n)}
-    told = "\n".join(f"- `--{name} {checks.as_typed(value)}`" for name, value in flags.items())
+    told = "\n".join(f"- `--{name} {types.as_typed(value)}`" for name, value in flags.items())
     return (
         f"## Training\n\nFrom {base} (sha256 of its weights {record['model']['sha256']}), {scores['updates']:,} "
         f"updates; of its epochs, {scores['epochs']}, number {scores['best_epoch']} was the best on dev. Flags that "

@@ -1,9 +1,10 @@
 """A run's folder: how it is opened or continued, its config.json, and what must not have changed since.
 
 A run is a folder: config.json (flags, versions, machine, which model and data), metrics.jsonl (one line an epoch),
-model.safetensors (the best epoch by dev score), bert/ (its trunk as a Hugging Face folder), state.pt (all that is
-needed to go on), predictions/, analysis.json and analysis.png, and, last, scores.json. Each is written whole or not at
-all. Once a run is finished its state goes; --keep_state keeps it, and the last epoch's weights, last.safetensors.
+log.jsonl (one line every so many updates, appended), model.safetensors (the best epoch by dev score), bert/ (its trunk
+as a Hugging Face folder), state.pt (all that is needed to go on), predictions/, analysis.json and analysis.png,
+report.html, and, last, scores.json. All but the log are written whole or not at all. Once a run is finished its state
+goes; --keep_state keeps it, and the last epoch's weights, last.safetensors.
 """
 
 import contextlib
@@ -28,7 +29,7 @@ from minbert.layers.precision import bf16_unit, precision_told
 from minbert.locks import LOCK
 from minbert.script import Stopped
 from minbert.training.commit import commit
-from minbert.training.data import fit_to_checkpoint, read_data
+from minbert.training.data import fit_to_checkpoint, read_data, told
 from minbert.training.saved import GRID, RUN, saved_record
 
 MOST_THREADS = 1024  # torch would make any number of them
@@ -97,13 +98,14 @@ def begin(options):
     tokenizer, max_length = fit(options, found)
     options = options.changed(max_length=max_length)
     data, notes = read_data(options, tokenizer)
-    print("\n".join(notes))
+    print(told(data, notes))
     config = describe_run(command_line.to_saved(options), options.model, found, data, notes)
     check_inputs_stay(options.run.outputs, config)
     if saved:
         check_unchanged(folder, saved, config)
         if before := [*saved.get("went_on_from", ()), *([extended] if extended else [])]:
             config["went_on_from"] = before
+            config["flags"] = {**saved["flags"], **{name: config["flags"][name] for name in extended}}
     return Start(options, folder, found, data, config, is_new=saved is None, extended=extended)
 
 

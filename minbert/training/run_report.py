@@ -4,7 +4,7 @@ So it can be made again at any time, by --resume of the finished run, and every 
 config.json, scores.json, metrics.jsonl, log.jsonl, analysis.json.
 """
 
-from minbert.files import UserError
+from minbert.files import UserError, one_line
 from minbert.flags.command import changed, command
 from minbert.flags.parser import DEFAULTS
 from minbert.report import charts, page
@@ -24,27 +24,38 @@ PARTS = {
 ELSEWHERE = ("run_dir", "resume")  # flags that say where a run is, not what it is
 
 
-def write_report(folder):
-    """Write report.html into the folder of a finished run. Returns a sentence on it."""
+def write_report(folder, scores=None):
+    """Write report.html into the folder of a finished run, or of one whose `scores` are about to be written. Returns a
+    sentence on it."""
+
+    def values():
+        config, history = saved_record(folder / RUN), saved_history(folder)
+        found = scores or saved_scores(folder)
+        return {
+            **_summary(config, found),
+            **_curves(folder, config, found, history),
+            **_tasks(saved_analysis(folder), found),
+            **made_with(config, SCRIPT, DEFAULTS),
+            "scores": list(flattened(found)),
+        }
+
+    return written(folder, values)
+
+
+def written(folder, values):
+    """Write report.html with what values() returns for the template. Returns a sentence on it, or on what is wrong with
+    the files: a run is no worse for it."""
     path = folder / REPORT
     if not page.can_render():
         return f"no {REPORT} was written: {page.MISSING}; then --resume {folder} writes it"
-    config, scores, history = saved_record(folder / RUN), saved_scores(folder), saved_history(folder)
-    analyses = saved_analysis(folder)
     try:
-        values = {
-            **_summary(config, scores),
-            **_curves(folder, config, scores, history),
-            **_tasks(analyses, scores),
-            **_made_with(config),
-            "scores": list(flattened(scores)),
-        }
-        parts = [(id, title) for id, title in PARTS.items() if values.get(id, True)]
-        page.write(path, "run.html", name=folder.resolve().name, parts=parts, **values)
+        found = values()
+        parts = [(id, title) for id, title in PARTS.items() if found.get(id, True)]
+        page.write(path, "run.html", name=folder.resolve().name, parts=parts, **found)
+    except UserError as error:
+        return f"no {REPORT} was written: {error}"
     except (LookupError, TypeError, ValueError, ArithmeticError) as error:
-        raise UserError(
-            f"{folder}: no {REPORT}, for the files of the run do not fit each other ({error!r}); somebody changed them"
-        ) from None
+        return f"no {REPORT} was written: the files in {folder} do not fit each other ({one_line(repr(error))})"
     return f"report: {path}"
 
 
@@ -100,14 +111,20 @@ def _curves(folder, config, scores, history):
         )
     losses = log_curves.epoch_losses(history)
     drawn.append(charts.lines("Loss", losses, "epoch", "mean of each term over the epoch", dots=True))
-    steps = log_curves.step_charts(folder)
     return {
         "curves": [chart for chart in drawn if chart],
         "epochs": _epochs(history, scores),
-        "steps": steps,
-        "steps_told": f"From log.jsonl, a line every {config['flags'].get('log_every', 10)} updates; of a long run the "
-        "lowest and the highest of each stretch are drawn.",
+        **step_by_step(folder, config),
     }
+
+
+def step_by_step(folder, config):
+    """The charts by update."""
+    told = (
+        f"From log.jsonl, a line every {config['flags'].get('log_every', 10)} updates; of a long run the lowest and "
+        "the highest of each stretch are drawn."
+    )
+    return {"steps": log_curves.step_charts(folder), "steps_told": told}
 
 
 def _epochs(history, scores):
@@ -168,13 +185,14 @@ def _tasks(analyses, scores):
     return {"tasks": tasks, "behind": behind}
 
 
-def _made_with(config):
+def made_with(config, script, defaults):
+    """Flags, data, model, machine, and the command that makes the run again."""
     flags = {name: value for name, value in config["flags"].items() if name not in ELSEWHERE}
     code, machine = config.get("code", {}), config["machine"]
     state = " and changes to it" if code.get("changed") else ""
     return {
         "changed": [
-            (name, _told(value), _told(DEFAULTS.get(name))) for name, value in changed(flags, DEFAULTS).items()
+            (name, _told(value), _told(defaults.get(name))) for name, value in changed(flags, defaults).items()
         ],
         "flags": [(name, _told(value)) for name, value in flags.items()],
         "data": [
@@ -190,14 +208,14 @@ def _made_with(config):
             *((name, version) for name, version in config["versions"].items()),
         ],
         "notes": config.get("data_notes", []),
-        "command": _command(flags, machine),
+        "command": _command(script, flags, defaults, machine),
         "again": "On a machine like this one, with these versions, data and threads, to the last bit.",
     }
 
 
-def _command(flags, machine):
+def _command(script, flags, defaults, machine):
     threads = f"OMP_NUM_THREADS={machine['threads']} " if "threads" in machine and not flags.get("use_gpu") else ""
-    return threads + command(SCRIPT, flags, DEFAULTS)
+    return threads + command(script, flags, defaults)
 
 
 def _told(value):

@@ -23,7 +23,7 @@ RECORDS = {  # file -> (what it is, its shape)
     RUN: ("the config of a run", OF_RUN),
     GRID: (
         "the record of a grid",
-        {"flags": {"lr": list}, "model": MODEL, "attempts?": {}, "machine?": {"threads?": int}},
+        {"flags": {"lr": list}, "model": MODEL, "attempts?": {}, "versions?": {}, "machine?": {"threads?": int}},
     ),
 }
 SECONDS = {"train_seconds": NUMBER, "eval_seconds": NUMBER}
@@ -37,6 +37,11 @@ SCORES_OF_ONE = {  # of a run that has a best epoch
     "baseline": {...: NUMBER},
     "updates": int,
     "tokens": int,
+}
+SCORES_OF_MASKED_LM = {
+    **dict.fromkeys(("perplexity_before", "perplexity"), NUMBER),
+    **dict.fromkeys(("texts", "epochs", "updates", "tokens"), int),
+    **SECONDS,
 }
 ANALYSIS = {
     ...: {

@@ -2,7 +2,7 @@
 
     {"update": 20, "epoch": 1, "loss": {"sst": 1.5}, "kept": {"sst UDA kept": 0.4}, "rate": 2e-05, "gradient_norm": 3.1}
 
-`loss` and `kept` are means over the updates since the line before, for a step need not have every task; rate and
+`loss` and `kept` are means over the steps since the line before, for a step need not have every task; rate and
 gradient norm (before any clipping) are those of the update itself. What is not finite is null.
 
 A line is appended as it comes about, and a checkpoint knows how long the file was: a resumed run cuts off what came
@@ -15,7 +15,7 @@ import os
 
 import torch
 
-from minbert.files import UserError
+from minbert.files import UserError, short
 from minbert.training.loss_record import label
 
 SETTLE = 100  # updates after which values are fetched from the device, however rarely a line is due
@@ -31,13 +31,15 @@ class StepLog:
     def is_due(self, update):
         return update % self.every == 0
 
-    def add(self, losses, update, epoch, rate, norm):
-        """One more update, from 1; `losses`: its [objective.Loss]. norm: of its gradient, a tensor; any where no line
-        is due."""
+    def add(self, losses):
+        """The [objective.Loss] of a step."""
         for loss in losses:
             for part, values in (("loss", loss.terms), ("kept", loss.shares)):
                 for key, value in values.items():
                     self._window.setdefault((part, label(*key)), []).append(value.detach())
+
+    def updated(self, update, epoch, rate, norm):
+        """The steps added made an update, from 1. norm: of its gradient, a tensor; any where no line is due."""
         if self.is_due(update):
             self._append(update, epoch, rate, norm)
         elif update % SETTLE == 0:
@@ -83,6 +85,9 @@ class StepLog:
     def load_state_dict(self, state):
         """Go back to where the log was. One that is shorter now, or gone, goes on after its last whole line."""
         self._window = {(part, name): list(values) for part, name, values in state["window"]}
+        for (part, name), values in self._window.items():
+            if part not in ("loss", "kept") or not isinstance(name, str) or any(type(v) is not float for v in values):
+                raise ValueError(f"no values of the log: {short((part, name, values))}")
         with self._opened("r+b") as f:
             length = state["bytes"]
             f.seek(max(0, length - 1))

@@ -278,8 +278,8 @@ def test_precision_and_use_gpu():
 
 
 ELSEWHERE = {  # flags whose tests run the whole script: test_cli.py and test_resume.py
-    *("use_gpu", "data_dir", "glue_dir", "run_dir", "resume", "tensorboard", "help"),
-    "log_every",  # test_step_log.py
+    *("use_gpu", "data_dir", "glue_dir", "run_dir", "resume", "tensorboard", "help", "help_all", "config"),
+    *("keep_state", "log_every"),  # test_step_log.py
     *(f"{prefix}_{split}" for prefix in ("sst", "para", "sts") for split in ("train", "dev", "test")),
     *(f"{prefix}_{split}_out" for prefix in ("sst", "para", "sts") for split in ("dev", "test")),
 }

@@ -192,7 +192,10 @@ def _runs(folder):
 
     def read_lines(path):
         lines = inference.read_lines(path)
-        list(inference.predict_texts(opened, tokenizer, lines, options.model.max_length, opened.fused))
+        for line in inference.answer_lines(opened, tokenizer, lines, options.model.max_length):
+            for _, told in inference.FORMS.values():
+                told(line, opened.tasks).encode()
+            assert not {*"\n\r"} & {*inference.as_tsv(line, opened.tasks)}
 
     pretrained = {"perplexity_before": 9.5, "perplexity": 3.25, "epochs": 1, "texts": 12}
     (folder / "pretrained" / "bert").mkdir(parents=True)

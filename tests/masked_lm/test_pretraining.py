@@ -43,7 +43,19 @@ def argv_of(tmp_path, tiny_model, tiny_data):
 
     def argv(name, *flags, model=tiny_model):
         source = () if "--text" in flags else ("--data_dir", tiny_data)
-        return ["--model", model, *source, "--run_dir", tmp_path / name, "--epochs", 2, "--lr", "1e-2", *flags]
+        return [
+            "--model",
+            model,
+            *source,
+            "--run_dir",
+            tmp_path / name,
+            "--epochs",
+            2,
+            "--lr",
+            "1e-2",
+            "--keep_state",
+            *flags,
+        ]
 
     return argv
 
@@ -52,7 +64,9 @@ def argv_of(tmp_path, tiny_model, tiny_data):
 def finished(tmp_path_factory, tiny_model, tiny_data, the_script):
     """An unbroken run of two epochs. Not to be written to."""
     folder = tmp_path_factory.mktemp("finished") / "run"
-    done = tiny.script("--model", tiny_model, "--data_dir", tiny_data, "--run_dir", folder, "--epochs", 2)
+    done = tiny.script(
+        "--model", tiny_model, "--data_dir", tiny_data, "--run_dir", folder, "--epochs", 2, "--keep_state"
+    )
     assert done.code == 0, done.err
     return folder
 

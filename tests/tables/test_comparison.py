@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import scipy.stats
-from sweeps import TABLE, result_of
+from sweeps import TABLE, result_of, set_accuracy
 
 import experiments
 from minbert.tables import store
@@ -59,19 +59,6 @@ def compared(capsys, *arguments):
     text = capsys.readouterr().out
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")]
     return {row[0]: row[1:] for row in rows[2:]}, text
-
-
-def change(row, seed, accuracy=None, **flags):
-    result = result_of(row, seed)
-    result["flags"] |= flags
-    if accuracy is not None:
-        result["scores"]["dev"]["sst"]["accuracy"] = accuracy
-    store.put(TABLE, result)
-
-
-def set_accuracy(row, values):
-    for seed, value in values.items():
-        change(row, seed, value)
 
 
 def test_two_rows_compared_by_hand(script, run, home, capsys):

@@ -4,8 +4,7 @@ import re
 
 import pytest
 from browser import Page, needs_chromium, opened
-from sweeps import TABLE, shown
-from test_report import set_accuracy
+from sweeps import TABLE, set_accuracy, shown
 
 import experiments
 from minbert.report import page

@@ -28,7 +28,7 @@ def glue(tmp_path_factory):
 @pytest.fixture(scope="module")
 def argv_of(tiny_model, tiny_data, glue):
     """argv_of(folder, scheme, flags...) -> the command line of a run in `folder` with its plain models beside it."""
-    return lambda folder, scheme, *flags: arguments(tiny_model, tiny_data, glue, folder, scheme, *flags)
+    return lambda folder, scheme, *flags: arguments(tiny_model, tiny_data, glue, folder, scheme, "--keep_state", *flags)
 
 
 @pytest.fixture(scope="module")

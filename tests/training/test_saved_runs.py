@@ -77,7 +77,7 @@ def test_init_begins_with_the_trunk_and_the_heads_of_the_run(heads_first, tiny_m
 
 
 def test_init_leaves_a_head_of_another_shape_fresh_and_says_so(heads_first, tiny_model, capsys):
-    flags = ("--sts_head", "classification", "--tasks", "cfimdb,sst")
+    flags = ("--sts_head", "classification", "--tasks", "cfimdb,sst", "--also_score", "quora,sts")
     found, saved = built("--init", heads_first, *flags), load_file(heads_first / "model.safetensors")
     assert capsys.readouterr().out == f"weights of {heads_first}; fresh heads for cfimdb, sts\n"
     fresh = built("--model", tiny_model, *flags)

@@ -117,6 +117,24 @@ def test_nothing_is_written_through_a_link(tmp_path, stopped):
     assert mine.read_text() == "dear diary\n"
 
 
+def test_steps_that_make_one_update_together_are_its_mean(trainer_of):
+    trainer = trainer_of(*tiny.FINETUNE, "--log_every", 1, "--accumulate", 5, "--epochs", 1)
+    trainer.fit()
+    (line,) = lines_of(trainer.folder / "log.jsonl")  # the epoch's five steps
+    assert line["loss"] == {
+        name: pytest.approx(value) for name, value in trainer.loop.progress.history[0]["loss"].items()
+    }
+
+
+@pytest.mark.parametrize(
+    "log", [{"bytes": -1, "window": []}, {"bytes": 0, "window": [["loss", "sst", ["x"]]]}, {"bytes": 0}, {"window": []}]
+)
+def test_a_state_with_another_thing_for_its_log(stopped, log):
+    state = torch.load(stopped / "state.pt", weights_only=True)
+    torch.save({**state, "log": log}, stopped / "state.pt")
+    assert "state.pt: not a state of this run" in tiny.script("--resume", stopped).error
+
+
 def test_a_state_of_before_there_was_a_log(stopped):
     state = torch.load(stopped / "state.pt", weights_only=True)
     del state["log"]
@@ -124,8 +142,9 @@ def test_a_state_of_before_there_was_a_log(stopped):
     assert tiny.script("--resume", stopped).code == 0
 
 
-def a_loss(value):
-    return Loss({("sst", ""): torch.tensor(value)}, {("sst", "UDA kept"): torch.tensor(0.5)}, 1)
+def one_update(log, update, value, norm):
+    log.add([Loss({("sst", ""): torch.tensor(value)}, {("sst", "UDA kept"): torch.tensor(0.5)}, 1)])
+    log.updated(update, 1, 0.1, norm)
 
 
 def test_the_device_is_waited_for_once_a_line(tmp_path, monkeypatch):
@@ -135,13 +154,13 @@ def test_the_device_is_waited_for_once_a_line(tmp_path, monkeypatch):
         monkeypatch.setattr(torch.Tensor, wait, lambda *_: pytest.fail("waited for the device"))
     log = StepLog(tmp_path / "log.jsonl", 10)
     for update in range(1, 31):
-        log.add([a_loss(1.0)], update, 1, 0.1, torch.tensor(2.0) if log.is_due(update) else None)
+        one_update(log, update, 1.0, torch.tensor(2.0) if log.is_due(update) else None)
     assert len(waits) == 3
 
 
 def test_what_is_not_finite_is_null_and_the_line_is_json(tmp_path):
     log = StepLog(tmp_path / "log.jsonl", 1)
-    log.add([a_loss(float("inf"))], 1, 1, 0.1, torch.tensor(float("nan")))
+    one_update(log, 1, float("inf"), torch.tensor(float("nan")))
     (line,) = lines_of(tmp_path / "log.jsonl")
     assert line["loss"] == {"sst": None}
     assert line["gradient_norm"] is None
@@ -151,7 +170,7 @@ def test_what_is_not_finite_is_null_and_the_line_is_json(tmp_path):
 def test_a_log_that_is_hardly_ever_due_holds_no_tensors(tmp_path):
     log = StepLog(tmp_path / "log.jsonl", 10**6)
     for update in range(1, 251):
-        log.add([a_loss(1.0)], update, 1, 0.1, None)
+        one_update(log, update, 1.0, None)
     held = [value for values in log._window.values() for value in values]
     assert sum(map(torch.is_tensor, held)) == 100  # those of the last 50 updates
 
@@ -165,7 +184,7 @@ def test_tensorboard_gets_every_line(tmp_path):
 
     log = StepLog(tmp_path / "log.jsonl", 2, Writer())
     for update in (1, 2, 3):
-        log.add([a_loss(float(update))], update, 1, 0.1, torch.tensor(3.0))
+        one_update(log, update, float(update), torch.tensor(3.0))
     assert Writer.scalars == [
         ("step/loss/sst", 1.5, 2), ("step/kept/sst UDA kept", 0.5, 2), ("step/rate", 0.1, 2),
         ("step/gradient_norm", 3.0, 2),

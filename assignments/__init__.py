@@ -1,0 +1,1 @@
+"""Exercise sheets made from the one tree, and the grader of what comes back."""

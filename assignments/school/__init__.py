@@ -1,0 +1,1 @@
+"""What handout.py and grade.py share: the manifest, blanks, checks, the sandbox, reports."""

@@ -1,0 +1,186 @@
+"""The student's tree of an assignment, as {path: bytes}: the same input gives the same bytes.
+
+What goes in is listed; everything else stays out: tests (second references), results, benchmarks, golden files, the
+history. Functions of every assignment that is not given are blank, so that no handout tells a later one's answer.
+"""
+
+import json
+import re
+import textwrap
+
+from assignments.school import blanks
+from assignments.school.manifest import HERE, ROOT, STARTER, before, source_folder
+
+# What of the project a student gets, in our dialect.
+CODE = ("*.py", "minbert/*.py", "minbert/*/*.py", "examples/*.py")
+WITHOUT = ("experiments.py", "augmentation.py", "minbert/tables/", "minbert/augment/")
+DATA = ("data/sample/**/*", "requirements.txt", "requirements-minilm.txt", "LICENSE", "pyproject.toml")
+# What of assignments/ goes along, the same in both dialects.
+SCHOOL = (
+    "__init__.py",
+    "school/__init__.py",
+    "school/student.py",
+    "school/probing.py",
+    "school/judging.py",
+    "school/symptoms.py",
+    "school/views.py",
+    "school/public.py",
+)
+STUDENT = {"check.py": "check.py", "submit.py": "submit.py"}
+UNUSED = """
+[tool.ruff.lint.per-file-ignores]
+"*.py" = ["F401", "E731"]  # imports that the blanks left unused: you will need them
+"""
+
+
+def handout(assignment, assignments, given=(), dialect="ours"):
+    """{path in the student's tree: bytes} of one assignment. given: names of assignments whose reference goes along."""
+    assignment.in_dialect(dialect)
+    files = {path: text.encode() for path, text in _code(assignments, given, dialect).items()}
+    files |= {path: (source_folder("ours") / path).read_bytes() for path in _others(dialect)}
+    if "pyproject.toml" in files:
+        files["pyproject.toml"] = _pyproject(files["pyproject.toml"].decode()).encode()
+    for name in SCHOOL:
+        files[f"assignments/{name}"] = (HERE / name).read_bytes()
+    for name, source in STUDENT.items():
+        files[name] = (HERE / "student" / source).read_bytes()
+    for path in sorted((HERE / assignment.name).glob("*")):
+        if path.name == "probes.py":
+            files[f"assignments/{assignment.name}/probes.py"] = path.read_bytes()
+        elif path.suffix == ".svg" or (path.name == "see.py" and dialect == "ours"):
+            files[path.name] = path.read_bytes()
+    files["handout.json"] = _facts(assignment, assignments, given, dialect).encode()
+    files["HANDOUT.md"] = sheet(assignment, assignments, dialect).encode()
+    return dict(sorted(files.items()))
+
+
+def _code(assignments, given, dialect):
+    """{path: source} of the project's code with all that is not given blanked."""
+    root = source_folder(dialect)
+    patterns = CODE if dialect == "ours" else ("*.py",)
+    paths = sorted({path for pattern in patterns for path in root.glob(pattern)})
+    names = [path.relative_to(root).as_posix() for path in paths]
+    sources = {
+        name: (root / name).read_text(encoding="utf-8")
+        for name in names
+        if dialect == "starter" or not name.startswith(WITHOUT)
+    }
+    asked = [each for each in assignments.values() if each.name not in given]
+    return blanked(sources, asked, assignments, dialect)
+
+
+def blanked(sources, asked, assignments, dialect):
+    """{path: source} with the functions of the assignments `asked` blank, and the twins of their answers left out."""
+    sources = dict(sources)
+    for assignment in asked:
+        for target in assignment.parts[dialect].values():
+            sentence = blank_sentence(target, assignment, assignments)
+            sources[target.file] = blanks.blank(sources[target.file], target.function, assignment.name, sentence)
+        for target in assignment.drops if dialect == "ours" else ():
+            if target in [part for each in asked for part in each.parts[dialect].values()]:
+                continue  # blank in its own right
+            if not blanks.is_blank(sources[target.file], target.function):
+                sentence = f"{target} is left out of the handouts; it would tell an answer"
+                sources[target.file] = blanks.blank(sources[target.file], target.function, assignment.name, sentence)
+    return {path: blanks.without_marks(source) for path, source in sources.items()}
+
+
+def blank_sentence(target, assignment, assignments):
+    order = [*before(assignment, assignments), assignment.name]
+    turn = f", the last of {', '.join(order)}" if len(order) > 1 else ""
+    return f"{target.file}: {target.function} {blanks.MARK}; it is part of {assignment.name}{turn}"
+
+
+def _others(dialect):
+    """Files that are no code of ours: data, requirements, the license."""
+    if dialect == "starter":
+        return ["LICENSE", "requirements.txt", "pyproject.toml"]
+    found = {path for pattern in DATA for path in ROOT.glob(pattern) if path.is_file()}
+    return sorted(path.relative_to(ROOT).as_posix() for path in found if "__pycache__" not in path.parts)
+
+
+def _pyproject(text):
+    """Ours without what only our tests need, and with ruff told that imports may wait for their use."""
+    dropped = r"\n\[tool\.(pytest|ruff\.lint\.per-file)[^\n]*\n.*?(?=\n\[|\Z)"
+    return re.sub(dropped, "", text, flags=re.DOTALL).rstrip() + "\n" + UNUSED
+
+
+def _facts(assignment, assignments, given, dialect):
+    """What check.py and submit.py know: parts, files, public checks with their expected values, hints."""
+    from assignments.school.public import public_checks  # numpy
+
+    facts = {
+        "assignment": assignment.name,
+        "title": assignment.title,
+        "dialect": dialect,
+        "given": [name for name in assignments if name in given],
+        "needs": before(assignment, assignments),
+        "files": assignment.files(dialect),
+        "parts": {
+            part: {"file": target.file, "function": target.function, "hints": assignment.hints[part]}
+            for part, target in assignment.in_dialect(dialect).items()
+        },
+        "checks": public_checks(assignment, dialect),
+    }
+    return json.dumps(facts, ensure_ascii=False, separators=(",", ":"), sort_keys=True) + "\n"
+
+
+# ---------------------------------------------------------------------------------------------------------- the sheet
+
+
+def sheet(assignment, assignments, dialect):
+    """HANDOUT.md: the assignment's own page with the manifest's facts filled in for {{table}}, {{hints}}, {{parts}}."""
+    text = (HERE / assignment.name / "HANDOUT.md").read_text(encoding="utf-8")
+    for name, make in FILLED.items():
+        text = text.replace("{{" + name + "}}", make(assignment, assignments, dialect))
+    kept = re.sub(
+        r"<!-- only (\w+) -->\n(.*?)<!-- end -->\n", lambda m: m[2] if m[1] == dialect else "", text, flags=re.S
+    )
+    return kept
+
+
+def _head(assignment, assignments, dialect):
+    needs = before(assignment, assignments)
+    order = f" It builds on {', '.join(needs)}: put your own files of these in place first." if needs else ""
+    return (
+        f"# {assignment.name}: {assignment.title}\n\n"
+        f"About {assignment.hours} hours, {assignment.points:g} points.{order}"
+    )
+
+
+def _parts(assignment, assignments, dialect):
+    rows = [
+        f"| `{target.function}` | [{target.file}]({target.file}) |" for target in assignment.parts[dialect].values()
+    ]
+    return "\n".join(["| to write | in |", "|---|---|", *rows])
+
+
+def _hints(assignment, assignments, dialect):
+    told = []
+    for part, target in assignment.parts[dialect].items():
+        for number, hint in enumerate(assignment.hints[part], 1):
+            summary = f"`{target.function}`, hint {number} of {len(assignment.hints[part])}"
+            told.append(f"<details><summary>{summary}</summary>\n\n{textwrap.fill(hint, 120)}\n\n</details>\n")
+    return "\n".join(told)
+
+
+def _hand_in(assignment, assignments, dialect):
+    files = ", ".join(f"`{name}`" for name in assignment.files(dialect))
+    return (
+        f"`python submit.py` writes `{assignment.name}.zip` with {files}, and nothing else: hand that in.\n\n"
+        "`python check.py` runs the public checks, in seconds and offline; a check that fails says what it looks like, "
+        "and\n`python check.py --hint` gives one hint at a time. The grader runs these and others that you do not see, "
+        "on other\nsizes and numbers, in float64, so that a right answer agrees to the last digits. Parts are graded "
+        "one by one:\nwhile one is looked at, correct code stands in for the others. Dropout is checked by itself.\n"
+        + _forbidden(assignment)
+    )
+
+
+def _forbidden(assignment):
+    names = [f"`{name.removeprefix('torch.')}`" for name in assignment.forbidden]
+    said = "Not to be used, because it does the work already: " + ", ".join(names) + "."
+    return "\n" + textwrap.fill(said, 120, break_on_hyphens=False) if names else ""
+
+
+FILLED = {"head": _head, "parts": _parts, "hints": _hints, "hand in": _hand_in}
+__all__ = ["STARTER", "blanked", "handout", "sheet"]
