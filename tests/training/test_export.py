@@ -116,6 +116,18 @@ def test_the_card_has_data_flags_scores_and_limits(exported):
     assert str(tiny.ROOT) not in card
 
 
+def test_the_card_names_files_without_their_folders(tiny_model, tiny_data, tmp_path):
+    copies = tmp_path / "copies.tsv"
+    rows = [line.split("\t") for line in (tiny_data / "ids-sst-train.csv").read_text().splitlines()[1:]]
+    copies.write_text("id\tsentence\tmethod\n" + "".join(f"{row[1]}\t{row[2]} again\ttest\n" for row in rows))
+    flags = ("--model", tiny_model, "--data_dir", tiny_data, "--run_dir", tmp_path / "run", "--tasks", "sst")
+    assert tiny.script(*flags, "--train_on_augmented", f"sst={copies}", "--epochs", 1).code == 0
+    assert tiny.script("--export", tmp_path / "run", tmp_path / "heads").code == 0
+    card = (tmp_path / "heads" / "sst" / "README.md").read_text(encoding="utf-8")
+    assert "- `--train_on_augmented sst=copies.tsv`" in card
+    assert str(tmp_path) not in card
+
+
 def test_no_folder_is_replaced(exported):
     run, heads, _ = exported("regression")
     before = {path: path.read_bytes() for path in heads.rglob("*") if path.is_file()}
