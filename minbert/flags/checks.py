@@ -31,8 +31,9 @@ MAY_CHANGE = ("run_dir", "tensorboard", "checkpoint_minutes", "skip_test", "keep
 WRITTEN = (*OUTPUTS, "plain_dir")  # where a run writes besides its own folder, which decides nothing either
 # Where files are, which decides nothing: what is in them is held by the record of model and data
 ELSEWHERE = (*MAY_CHANGE, *WRITTEN, "data_dir", "glue_dir", "imdb_dir", "text", *INPUTS, "train", "dev", "test")
+OF_METHODS = [one.name for group in (Heads, Regularizers, SemiSupervised) for one in fields(group)]
 NOT_WITH_SCHEMES = (
-    *(one.name for group in (Heads, Regularizers, SemiSupervised) for one in fields(group) if one.name != "pooling"),
+    *(name for name in OF_METHODS if name not in ("pooling", "head_bias")),
     *("schedule", "step", "task_order", "balanced_sample", "init", "eval_train"),
     *("labels_per_class", "train_on_augmented", "also_score"),
 )
@@ -139,6 +140,7 @@ def _check_tasks(options):
     scored, trained = [*options.tasks, *(options.also_score or ())], ",".join(options.tasks)
     for flag, tasks in (
         *((flag, options.tasks) for flag in ("limit", "batch_size", *FROM_COPIES, "unlabeled", "train_on_augmented")),
+        ("loss_weight", options.tasks),
         ("dev_limit", scored),
     ):
         value = getattr(options, flag)
@@ -178,6 +180,9 @@ def _check_heads(options):
         raise UserError("--sts_head cosine compares two embeddings, but --pairs fused has one: add --pairs concat")
     if options.sts_head == "cosine" and options.option == "pretrain":
         raise UserError("--sts_head cosine has nothing to train on a frozen trunk: use --option finetune")
+    if options.head_bias != DEFAULTS["head_bias"] and (options.init or options.sts_head == "cosine"):
+        why = "--init brings heads that are trained" if options.init else "--sts_head cosine has no layer"
+        raise UserError(f"--head_bias {options.head_bias}: {why}")
     if options.sts_cosine != DEFAULTS["sts_cosine"] and options.sts_head != "cosine":
         raise UserError(f"--sts_cosine {options.sts_cosine} needs --sts_head cosine")
     if options.sts_predict != DEFAULTS["sts_predict"] and options.sts_head not in CLASS_STEPS:
@@ -337,7 +342,8 @@ def _could_be_typed(parser, name, default, value):
     if isinstance(default, bool):
         return isinstance(value, bool)
     try:
-        typed = parser.parse_args([f"--{name}={types.as_typed(value)}"])
+        text = types.as_typed(value)
+        typed = parser.parse_args([f"--{name}={text}"])
     except (UserError, TypeError):
         return False
-    return getattr(typed, name) == value
+    return getattr(typed, name) == value and "\0" not in text  # which no argument of a process can hold

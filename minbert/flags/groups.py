@@ -88,6 +88,7 @@ class Heads:
         "argmax", choices=choices.STS_PREDICTIONS, help="the score that the 26 or 6 classes predict: "
     )
     sst_head: str = flag("softmax", choices=choices.SST_HEADS)
+    head_bias: str = flag("default", choices=choices.HEAD_BIASES, help="the bias of a head's layer at the start: ")
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,8 @@
 import time
 from functools import partial
 
+import torch
+
 from minbert.files import UserError
 from minbert.flags import checks as command_line
 from minbert.methods import gradient_surgery
@@ -32,6 +34,8 @@ class Trainer:
         self.plan = Plan(options.schedule, rows["train"], rows["unlabelled"], options.unlabelled.unlabeled_batch_size)
 
         model.bert.requires_grad_(not options.model.frozen)
+        if options.heads.head_bias == "prior":
+            start_from_priors(model, data)
         self.frozen = FrozenEmbeddings(model, data) if options.model.frozen else None
         optimizer = make_optimizer(model, options.optimisation)
         self.teacher = make_teacher(model, options.unlabelled, self.plan.updates)
@@ -151,6 +155,13 @@ class Trainer:
 
     def _status(self):
         return "" if self.frozen else f", {self.loop.progress.tokens_per_second:,.0f} tokens/s"
+
+
+def start_from_priors(model, data):
+    """Set the bias of each head to what fits the labels that it will be trained on (a resumed run brings its own)."""
+    for name, splits in data.items():
+        if "train" in splits:
+            model.heads[name].start_from_prior(torch.from_numpy(splits["train"].examples.labels).to(model.device))
 
 
 def make_optimizer(model, flags):
