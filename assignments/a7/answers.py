@@ -49,7 +49,7 @@ def target_checks(random, asked):
     texts = {
         "own group as others": "the label is not used: its own group keeps the default",
         "all allowed are 1": "every class of the label gets 1: they share 1 among them",
-        "shares always equal": "the classes of the label share equally: with predictions they share as the plain model does",
+        "shares always equal": "the classes of the label share equally: they share as the plain model has it",
         "not divided again": "the kept shares are not divided by their sum",
         "the first allowed": "the first class of the label gets everything: all of its classes share",
         "nothing rounded": "nothing is rounded: this scheme makes the largest 1 and the rest 0",

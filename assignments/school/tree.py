@@ -29,7 +29,7 @@ SCHOOL = (
 STUDENT = {"check.py": "check.py", "submit.py": "submit.py"}
 UNUSED = """
 [tool.ruff.lint.per-file-ignores]
-"*.py" = ["F401", "E731"]  # imports that the blanks left unused: you will need them
+"*.py" = ["F401", "E731", "UP035"]  # imports that the blanks left unused: you will need them
 """
 
 
