@@ -73,3 +73,25 @@ def test_chain_uses_the_students_own(tmp_path):
     chained = worlds.composed(ALL["a2"], ALL, "ours", "layer", wrong, chain=True)
     assert "softmax(dim=-2)" not in alone["bert.py"]
     assert "softmax(dim=-2)" in chained["bert.py"]
+
+
+@pytest.mark.parametrize(("name", "dialect"), EVERY)
+@pytest.mark.parametrize("lazy", ["return None", "raise ValueError('no')", "return args[0] if args else 0.0"])
+def test_doing_nothing_gets_nothing(grade, name, dialect, lazy):
+    """No check is passed by a function that does none of its work."""
+    for part, target in ALL[name].parts[dialect].items():
+        if part in TRIVIAL and lazy.startswith("return args"):
+            continue
+        source = reference(target.file, dialect)
+        node = worlds.blanks.find(source, target.function)
+        names = [argument.arg for argument in node.args.args if argument.arg != "self"]
+        body = lazy.replace("args[0] if args else 0.0", names[0] if names else "0.0")
+        empty = tree.blanks.blank(source, target.function, "none", "x")
+        lines = empty.splitlines(keepends=True)
+        index = next(i for i, line in enumerate(lines) if 'NotImplementedError("x")' in line)
+        lines[index] = lines[index].replace('raise NotImplementedError("x")', body)
+        result = grade(name, part, {target.file: "".join(lines)}, dialect)
+        assert [check.name for check in result.checks if check.passed] == [], part
+
+
+TRIVIAL = {"rounded_if", "whole", "mask_tokens"}
