@@ -35,9 +35,11 @@ def places():
     return {(name, part): str(to) for name, each in ALL.items() for part, to in each.parts["ours"].items()} | EXTRA
 
 
-def each_part_of(file):
-    """Parametrizes a test by `part`, an (assignment, part) for each function of this file that is one's task."""
+def each_part_of(file, *names):
+    """Parametrizes a test by `part`, an (assignment, part) for each function of this file that is one's task; of these
+    `names` alone, if there are any."""
     found = [part for part, place in places().items() if place.endswith(f" in {file}")]
+    found = [part for part in found if not names or part[1] in names]
     return pytest.mark.parametrize("part", found, ids=[name for _, name in found])
 
 
