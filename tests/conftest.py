@@ -38,8 +38,9 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.slow)
         if prefix and not item.get_closest_marker("slow"):
             item.add_marker(PREFIXES[prefix])
-    order = {prefix: number for number, prefix in enumerate([*PREFIXES, None])}
-    items.sort(key=lambda item: order[prefixes[item]])
+    rooms = {prefix: (task, prefix.partition("::")[0]) for prefix, task in PREFIXES.items()}  # in a file, its own order
+    order = [*dict.fromkeys(rooms.values()), None]
+    items.sort(key=lambda item: order.index(rooms.get(prefixes[item])))
 
 
 @pytest.fixture(scope="session")
