@@ -24,10 +24,12 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_ignore_collect(collection_path, config):
-    """`-m attention` reads the files of attention alone: to read all of them takes longer than to run it."""
-    prefixes = TASKS.get(config.option.markexpr, ())
-    files = tuple(str(TESTS / prefix.partition("::")[0]) for prefix in prefixes)
-    return True if files and collection_path.suffix == ".py" and not str(collection_path).startswith(files) else None
+    """`-m attention` reads the files of attention alone, `make quick` none that is slow as a whole: reading is slow."""
+    asked = config.option.markexpr
+    files = tuple({prefix.partition("::")[0] for prefix in TASKS.get(asked, ())})
+    name = collection_path.relative_to(TESTS).as_posix() if collection_path.is_relative_to(TESTS) else ""
+    elsewhere = bool(files) and name.endswith(".py") and not name.startswith(files)
+    return True if elsewhere or ("not slow" in asked and name in SLOW) else None
 
 
 def pytest_collection_modifyitems(items):
