@@ -1,6 +1,7 @@
 r"""Other words for the same text: augmented copies of a file's texts, keyed by id, for consistency training.
 
     python augmentation.py --method tfidf --in data/cs224n/ids-sst-train.csv --task sst --out sst-tfidf.tsv
+    python augmentation.py --method eda --in my.csv --text review --out my-eda.tsv
     python augmentation.py --method mlm --model runs/in-domain/bert --in data/unlabelled/quora.tsv --out quora-mlm.tsv
     python augmentation.py --method back_translation --base_url http://localhost:8000/v1 --model llama-3-8b-instruct \
         --in data/unlabelled/sts.tsv --out sts-back.tsv
@@ -21,92 +22,61 @@ from minbert.script import begin, carry_out
 if __name__ == "__main__":
     begin()
 
-import argparse
 import sys
 from pathlib import Path
 
 from datasets import told_of_broken
 from minbert.augment.chat import Chat, Pace, api_key
+from minbert.augment.chat_flags import add_chat_flags
 from minbert.augment.copies import METHODS, augment, augment_by_prompting
 from minbert.augment.prompting import PROMPTS, Filter, read_prompts
-from minbert.files import UserError, sha256, short
+from minbert.augment.sentiment_words import KEPT
+from minbert.files import UserError, sha256
 from minbert.flags import types as flag_types
 from minbert.flags.fields import Parser
-from minbert.readers import parse_json
-from minbert.text.rows import read_rows
+from minbert.text.rows import read_lines_as_rows, read_rows
 
-OF_ALL = {"method", "source", "out", "task", "seed"}
-FLAGS_OF = {"tfidf": {"p"}, "eda": {"p"}, "mlm": {"p", "model"}}  # besides; PROMPTS have all but p
+OF_ALL = {"method", "source", "out", "task", "text", "text_pair", "seed"}
+OFFLINE = {"p", "keep_words"}  # those that a chat model's methods do not have
+FLAGS_OF = {"tfidf": OFFLINE, "eda": OFFLINE, "mlm": {*OFFLINE, "model"}}
 
 
 def build_parser():
     parser = Parser(prog="augmentation.py", description=__doc__.splitlines()[0])
     add = parser.add_argument
     add("--method", choices=[*METHODS, *PROMPTS], required=True, help="how to change the texts")
-    add("--in", dest="source", metavar="FILE", required=True, help="the texts: csv, tsv or jsonl(.gz)")
+    add(
+        "--in",
+        dest="source",
+        metavar="FILE",
+        required=True,
+        help="the texts: csv, tsv, jsonl(.gz), or .txt with one a line",
+    )
     add("--out", metavar="FILE", required=True, help="where to write the changed texts (tsv)")
     add("--task", help="the file has this task's form (default: by its header; jsonl: id and text)")
+    add("--text", metavar="COLUMN", help="the column with the texts, in a file with commas, tabs or JSON lines")
+    add("--text_pair", metavar="COLUMN", help="the column with the second texts, where they are pairs")
     add("--seed", type=flag_types.seed, default=0, help="of the random numbers (default: 0)")
     defaults = ", ".join(f"{name} {p:g}" for name, p in METHODS.items())
     add("--p", type=flag_types.factor, help=f"share of words to change (default: {defaults})")
+    add(
+        "--keep_words",
+        choices=KEPT,
+        help="sentiment: negations, and words that praise or blame, stay as they are (default: for single texts)",
+    )
     add("--model", metavar="NAME", help="mlm: a checkpoint with its head, as RUN/bert; else the endpoint's name for it")
     add_chat_flags(parser.add_argument_group(f"a chat model's methods ({', '.join(PROMPTS)})"))
     return parser
 
 
-def add_chat_flags(group):
-    add = group.add_argument
-    count = flag_types.positive(int)
-    add("--base_url", metavar="URL", help="an OpenAI-compatible endpoint, as http://localhost:8000/v1")
-    add("--api_key_env", metavar="NAME", help="the environment variable with the key (default: no key is sent)")
-    add("--allow_plain_http", action="store_true", help="send the key also by http:// to another machine, unencrypted")
-    add("--temperature", type=flag_types.not_negative(float), default=0.5, metavar="X", help="default: %(default)s")
-    add("--max_tokens", type=count, metavar="N", help="longest answer in tokens (default: the endpoint's own)")
-    add(
-        "--max_words",
-        type=count,
-        metavar="N",
-        help="leave longer answers out (default: 3 times the text, at least 100)",
-    )
-    add(
-        "--extra_body",
-        type=json_object,
-        default={},
-        metavar="JSON",
-        help="""more members of each request, as '{"repetition_penalty": 1}'""",
-    )
-    add(
-        "--prompt_file",
-        metavar="FILE",
-        help="prompts to use instead of minbert/augment/prompts/METHOD.txt, in the same form",
-    )
-    add("--concurrency", type=count, default=4, metavar="N", help="rows at a time (default: %(default)s)")
-    add("--rate", type=flag_types.positive(float), metavar="N", help="most requests a minute (default: no limit)")
-    add("--timeout", type=flag_types.positive(float), default=300, metavar="S", help="seconds (default: %(default)s)")
-    add(
-        "--filter_cmd",
-        metavar="CMD",
-        help="a program that gets each changed text and prints what to keep of it; nothing, or an exit code, drops it",
-    )
-
-
-def json_object(text):
-    """The members of a JSON object that may be added to a request."""
-    try:
-        value = parse_json(text)
-    except ValueError:
-        value = None
-    if not isinstance(value, dict):
-        raise argparse.ArgumentTypeError(f"{short(text)}: expected a JSON object")
-    if reserved := {"model", "messages", "stream", "n"} & value.keys():
-        raise argparse.ArgumentTypeError(f"{min(reserved)!r} cannot be set here")
-    return value
-
-
 def check_flags(parser, options):
     """Raises UserError for a flag that the method does not know, and where one that it needs is missing."""
     method, every = options.method, vars(options).keys()
-    for name in sorted(every - OF_ALL - FLAGS_OF.get(method, every - {"p"})):
+    if options.text and options.task:
+        raise UserError("--text names a column, --task knows its own: leave one out")
+    if options.text_pair and not options.text:
+        raise UserError("--text_pair is of no use without --text, the column of the first texts")
+    for name in sorted(every - OF_ALL - FLAGS_OF.get(method, every - OFFLINE)):
         if getattr(options, name) != parser.get_default(name):
             raise UserError(f"--{name} has no meaning with --method {method}")
     if method in PROMPTS and not (options.base_url and options.model):
@@ -126,10 +96,12 @@ def work(argv):
     options = parser.parse_args(argv)
     check_flags(parser, options)
     source, out = Path(options.source), Path(options.out)
-    rows = read_rows(source, options.task)
+    columns = [column for column in (options.text, options.text_pair) if column]
+    plain = source.suffix == ".txt" and not columns and options.task is None
+    rows = read_lines_as_rows(source) if plain else read_rows(source, options.task, columns)
     if out.exists() and out.samefile(source):
         raise UserError(f"{out}: --out would replace the file that --in reads; choose another name")
-    code = (prompted if options.method in PROMPTS else changed)(options, rows, [sha256(source), options.task])
+    code = (prompted if options.method in PROMPTS else changed)(options, rows, [sha256(source), options.task, *columns])
     if rows.skipped:
         print(f"{len(rows.skipped):,} rows of {source} left out, the first: {rows.skipped[0]}")
     if rows.broken:
@@ -139,7 +111,11 @@ def work(argv):
 
 def changed(options, rows, source):
     """The command's work for a method of METHODS; returns the exit code."""
-    same, resumed = augment(rows, options.out, options.method, options.seed, options.p, source, options.model)
+    if rows.are_pairs:
+        print("warning: these are pairs, and a copy of a pair may not keep its label: look at some before you use them")
+    same, resumed = augment(
+        rows, options.out, options.method, options.seed, options.p, source, options.model, options.keep_words
+    )
     total = len(rows.texts)
     before = f", {resumed:,} of them by a command that was stopped" if resumed else ""
     print(f"{options.out}: {total:,} rows{before}; {same:,} ({same / total:.1%}) equal to their input")

@@ -21,7 +21,8 @@ from minbert.files import UserError, short
 from minbert.readers import MOST_LINE, lines_of, misfit, parse_json
 
 HERE = Path(__file__).parent
-CELL = (str, int, float, type(None))  # what a value of a JSON line may be
+CELL = (str, int, float, bool, type(None))  # what a value of a JSON line may be
+DELIMITER = {"csv": "\t", "tsv": "\t", "comma": ","}
 SUBSET_SEED = 11711  # of --limit alone: which rows it keeps does not depend on the run's own seed
 
 
@@ -40,7 +41,8 @@ class Task:
     metric       "accuracy" or "pearson"
     files        split -> file name inside the data folder
     format       "csv": tab separated with double-quote quoting (course); "tsv": tab separated, no quoting (GLUE);
-                 "jsonl": a JSON object a line (IMDB)
+                 "jsonl": a JSON object a line (IMDB); "comma": commas, double-quote quoting; "": whatever each file
+                 has (minbert/text/own_files.py)
     spellings    what a file says -> label name, where the two differ; "" stands for a missing label
     id           the column with the example's id; a file without it counts its rows from 0
     score_range  smallest and largest score (regression)
@@ -49,6 +51,8 @@ class Task:
     course_name  what the course's flags and file names call one of its three tasks: "sst", "para", "sts"
     heading      the column of a prediction file in the course's form, in its spelling, which graders expect
     submission   split -> file name of a GLUE submission
+    own          told on the command line: `files` are whole paths, `labels` are those of the training file, so that a
+                 row with another one is left out, and prediction files say labels by name
     """
 
     name: str
@@ -67,6 +71,7 @@ class Task:
     course_name: str = ""
     heading: str = "Prediction"
     submission: dict[str, str] = field(default_factory=dict)
+    own: bool = False
 
     @property
     def is_pair(self):
@@ -213,7 +218,7 @@ def read(task, path, split):
     if missing := [name for name in needed if name not in header]:
         raise UserError(
             f"{path}, line {header_line}: no column {missing[0]!r} in the header {short(header)}; "
-            f"expected tab-separated columns, among them {', '.join(needed)}"
+            f"expected {_form(task.format)} columns, among them {', '.join(needed)}"
         )
 
     ids, texts, labels, skipped, broken = [], [], [], [], []
@@ -222,8 +227,11 @@ def read(task, path, split):
         id = cells.get(task.id) or str(number)
         if labelled:
             label = cells.get(task.label, "")
-            cells[task.label] = task.spellings.get(label, label)
-        if reason := _why_skipped(row, header, [name for name in needed if not cells.get(name)], id):
+            cells[task.label] = label = task.spellings.get(label, label)
+        reason = _why_skipped(row, header, [name for name in needed if not cells.get(name)], id)
+        if not reason and labelled and task.own and task.kind == "classification" and label not in task.labels:
+            reason = f"{short(label, 40)} is no label of the training file"
+        if reason:
             through = f" (the row runs to line {last_line}: a quote left open?)" if last_line > line else ""
             skipped.append((line, reason + through))
             continue
@@ -232,7 +240,7 @@ def read(task, path, split):
         ids.append(id)
         texts.append(tuple(cells[name] for name in task.text))
         if labelled:
-            labels.append(_label(task, cells[task.label], f"{path}, line {line}, column {task.label!r}"))
+            labels.append(_label(task, label, f"{path}, line {line}, column {task.label!r}"))
     if not ids:
         first = f"; line {skipped[0][0]}: {skipped[0][1]}" if skipped else ""
         raise UserError(f"{path}: no usable row (expected rows with {', '.join(needed)} under the header){first}")
@@ -255,10 +263,12 @@ def _why_skipped(row, header, empty, id):
 def _delimited_rows(path, format):
     """(first line, last line, cells) of each row that is not blank, the header's included; lines count from 1.
 
-    Raises UserError also where a quote that was left open has made one row of several.
+    Raises UserError also where a quote that was left open has made one row of several. Between commas a line of a text
+    may well look like a row; there a quote inside a cell must be written twice, and one that is left open is found by
+    what follows the next.
     """
     csv.field_size_limit(MOST_LINE)  # a cell may be long (default: 131,072 characters); the tokenizer cuts it
-    quoting = csv.QUOTE_MINIMAL if format == "csv" else csv.QUOTE_NONE
+    quoting, commas = csv.QUOTE_NONE if format == "tsv" else csv.QUOTE_MINIMAL, format == "comma"
     lines = []  # those of the row that is being read
 
     def read_line():
@@ -267,11 +277,11 @@ def _delimited_rows(path, format):
                 lines.append(part)
                 yield part
 
-    reader = csv.reader(read_line(), delimiter="\t", quoting=quoting)
+    reader = csv.reader(read_line(), delimiter=DELIMITER[format], quoting=quoting, strict=commas)
     line, tabs = 1, 0  # tabs of a whole row, known from the header
     try:
         for row in reader:
-            tabs = tabs or len(row) - 1
+            tabs = 0 if commas else tabs or len(row) - 1
             rows = [line + i for i, text in enumerate(lines) if tabs and text.count("\t") == tabs]
             if len(rows) > 1 and rows[0] == line:
                 raise UserError(
@@ -283,7 +293,12 @@ def _delimited_rows(path, format):
             line = reader.line_num + 1
             lines.clear()
     except csv.Error as error:
-        raise UserError(f"{path}, line {line}: {error}; expected tab-separated text") from None
+        mend = "; a quote in a cell is written twice, and the cell between quotes" if commas else ""
+        raise UserError(f"{path}, line {line}: {error}; expected {_form(format)} text{mend}") from None
+
+
+def _form(format):
+    return "comma-separated" if format == "comma" else "tab-separated"
 
 
 def json_rows(path, names, required=False):
@@ -303,7 +318,12 @@ def json_rows(path, names, required=False):
             expected = f'lines like {{"{names[0]}": "a1", "{names[1]}": "..."}}'
             raise UserError(f"{path}, line {line}: {problem}; expected {expected}")
         cells = [row.get(name) for name in names]
-        yield line, line, ["" if cell is None else str(cell).replace("<br />", " ") for cell in cells]
+        yield line, line, [_as_text(cell).replace("<br />", " ") for cell in cells]
+
+
+def _as_text(cell):
+    """A value of a JSON line as text: "" for null, and true and false as JSON spells them."""
+    return "" if cell is None else str(cell).lower() if isinstance(cell, bool) else str(cell)
 
 
 def _label(task, value, where):

@@ -19,6 +19,7 @@ import torch
 from tqdm import tqdm
 
 from minbert.files import write_text
+from minbert.layers.devices import double
 
 TOKEN_BUDGET = 4096  # tokens of one prediction batch: enough for full speed, small enough for any machine
 HEAD_ROWS = 4096  # examples that a head reads at a time: a join of two embeddings may be several times their size
@@ -52,7 +53,7 @@ def embeddings(model, task, sequences):
     over two seconds shows a bar.
     """
     order, parts = np.argsort(sequences.lengths, kind="stable"), []
-    bar = tqdm(total=len(order), desc=task, unit="example", leave=False, delay=2, dynamic_ncols=True)
+    bar = tqdm(total=len(order), desc=task, unit="example", leave=False, delay=2, dynamic_ncols=True, disable=None)
     with _eval_mode(model), bar:
         for rows in _by_token_budget(order, sequences.lengths):
             parts.append(model.embed({task: sequences.take(rows)})[task])
@@ -67,7 +68,7 @@ def read_out(model, task, embeddings, head=None):
     with _eval_mode(model):
         for part in embeddings.split(HEAD_ROWS):
             logits = model.classify({task: part.to(model.device)})[task].float()
-            values.append(head.predict(logits).double().cpu())
+            values.append(double(head.predict(logits)).cpu())
             if head.classes:
                 probabilities.append(head.probabilities(logits).float().cpu())  # [<= HEAD_ROWS, K]
     values = torch.cat(values).numpy()
@@ -218,10 +219,17 @@ def write_predictions(path, task, ids, values):
     if task.kind == "regression":
         cells = [repr(float(value)) for value in values]
     else:
-        cells = [f"{float(value):.1f}" if task.one_logit else str(int(value)) for value in values]
+        cells = [_cell(task, value) for value in values]
     rows = [f"{id} , {cell} \n" for id, cell in zip(ids, cells, strict=True)]
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     write_text(path, f"{PREDICTIONS}{task.heading} \n" + "".join(rows), over=PREDICTIONS)
+
+
+def _cell(task, value):
+    """A predicted class as a prediction file says it: by its number, of a task of one's own by its name."""
+    if task.own:
+        return task.labels[value]
+    return f"{float(value):.1f}" if task.one_logit else str(int(value))
 
 
 def prediction_files(folder, task, split, option, alone):

@@ -3,6 +3,7 @@
     python experiments.py list
     python experiments.py run minbert --seeds 3
     python experiments.py show minbert
+    python experiments.py report minbert
     python experiments.py compare yan1-cpu fused concat
 
 A table's rows are data (minbert/tables/: rows.py, strategies.py, labels.py, semi.py). Row x seed is one call of
@@ -23,32 +24,38 @@ from pathlib import Path
 
 from minbert.files import UserError
 from minbert.hub import pretraining_scores
-from minbert.tables import places, report, store
+from minbert.tables import comparison, places, report, store
 from minbert.tables.catalogue import TABLES, find_table
 from minbert.tables.jobs import Job, command
 from minbert.tables.record import checkpoint
 from minbert.tables.rows import find_row, flags_of, split_and_task
 from minbert.tables.sweep import Sweep
+from minbert.tables.table_page import write_tables
 
 FIRST_SEED = 11711  # the course's
 
 
 def build_parser():
     parser = argparse.ArgumentParser(prog="experiments.py", description=__doc__.splitlines()[0])
-    commands = parser.add_subparsers(dest="command", required=True, metavar="{list,run,show,compare}")
-    commands.add_parser("list", help="the tables and their rows")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="{list,run,show,report,compare}")
+    sub = commands.add_parser("list", help="the tables, or the rows of one")
+    sub.add_argument("table", metavar="TABLE", nargs="?", help="its rows: their flags, and how many results they have")
     add_run(commands.add_parser("run", help="run what is missing of a table"))
 
     sub = commands.add_parser("show", help="print a table in Markdown, ours beside the paper's, and draw its PNGs")
     sub.add_argument("table", metavar="TABLE")
     sub.add_argument("--out", type=Path, metavar="DIR", help="where the PNGs go (default: runs/pictures/TABLE)")
 
+    sub = commands.add_parser("report", help="tables as a page for the browser, with filters (needs jinja2)")
+    sub.add_argument("tables", metavar="TABLE", nargs="*", help="default: all")
+    sub.add_argument("--out", type=Path, metavar="FILE", help="default: runs/report.html")
+
     sub = commands.add_parser(
         "compare",
         help="two rows over the seeds that both have",
-        description="Mean and sample standard deviation of two rows over the seeds that both have, and the difference "
-        "of the means: beyond two deviations if larger than 2 sqrt(s1^2 + s2^2), s1 and s2 the deviations of the two "
-        "rows. Fewer than 3 seeds: no claim.",
+        description="Means and sample standard deviations of two rows over the seeds that both have, their difference "
+        "seed by seed with its 95 % interval, and the smallest difference that would probably have been seen. Fewer "
+        "than 3 seeds (5 where the seed draws the labels): no claim.",
     )
     sub.add_argument("table", metavar="TABLE")
     sub.add_argument("rows", metavar="ROW", nargs=2)
@@ -79,13 +86,21 @@ def add_run(sub):
 
 
 def list_command(arguments):
+    if arguments.table:
+        return list_rows(find_table(arguments.table))
+    width = max(map(len, TABLES))
     for table in map(find_table, TABLES):
-        print(f"{table.name}: {table.title} [{table.source}]")
-        counts = Counter(result["row"] for result in store.load(table))
-        for row in table.rows:
-            start = f"  from the weights of {row.init}" if row.init else ""
-            flags = " ".join(command(flags_of(table, row)))
-            print(f"  {row.name:20} {counts[row.name]} results  {flags}{start}")
+        print(f"{table.name:{width}}  {len(table.rows):2} rows  {len(store.load(table)):3} results  {table.title}")
+    print("python experiments.py list TABLE has the rows of one, show TABLE its figures")
+
+
+def list_rows(table):
+    print(f"{table.name}: {table.title} [{table.source}]")
+    counts = Counter(result["row"] for result in store.load(table))
+    for row in table.rows:
+        start = f"  from the weights of {row.init}" if row.init else ""
+        flags = " ".join(command(flags_of(table, row)))
+        print(f"  {row.name:20} {counts[row.name]} results  {flags}{start}")
 
 
 def run_command(arguments):
@@ -149,8 +164,12 @@ def show_command(arguments):
         print(f"drawn: {path}")
 
 
+def report_command(arguments):
+    print(write_tables([find_table(name) for name in arguments.tables or TABLES], arguments.out))
+
+
 def compare_command(arguments):
-    print(report.compare(find_table(arguments.table), *arguments.rows, arguments.column))
+    print(comparison.compare(find_table(arguments.table), *arguments.rows, arguments.column))
 
 
 def main(argv=None):
@@ -160,7 +179,13 @@ def main(argv=None):
 
 def work(argv):
     arguments = build_parser().parse_args(argv)
-    commands = {"list": list_command, "run": run_command, "show": show_command, "compare": compare_command}
+    commands = {
+        "list": list_command,
+        "run": run_command,
+        "show": show_command,
+        "report": report_command,
+        "compare": compare_command,
+    }
     return commands[arguments.command](arguments)
 
 

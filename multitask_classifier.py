@@ -15,7 +15,9 @@ if __name__ == "__main__":
         from minbert.flags import checks
 
         parsed = checks.parse()
-        if not (parsed.resume or parsed.evaluate or parsed.predict):  # a saved run brings flags of its own
+        if not (
+            parsed.resume or parsed.evaluate or parsed.predict or parsed.export
+        ):  # a saved run brings flags of its own
             checks.check(parsed)
         return parsed
 
@@ -34,16 +36,22 @@ from minbert.flags.methods import PLAIN
 from minbert.hub import Found
 from minbert.layers.heads import make_head
 from minbert.layers.packing import pack
+from minbert.layers.precision import autocast
 from minbert.locks import alone_in
 from minbert.methods.shared_head import UNION, SharedHead, merging_of
 from minbert.text.course import fused_pairs, without_pads
+from minbert.text.own_files import with_labels
 from minbert.text.tokenization import SentencePairs, Sequences, copy_tokenizer
 from minbert.training import inference, results, run_folder
-from minbert.training.checkpoint import load_weights
-from minbert.training.data import read_data
+from minbert.training.answers import SavedModel
+from minbert.training.checkpoint import drop_state, load_weights
+from minbert.training.data import read_data, told
+from minbert.training.export import export_heads
 from minbert.training.grid import Grid, is_grid
 from minbert.training.pseudo_labels import PlainModels, with_targets
+from minbert.training.run_report import write_report
 from minbert.training.saved import saved_scores
+from minbert.training.screen import next_commands
 from minbert.training.trainer import Trainer
 
 
@@ -88,7 +96,7 @@ class MultitaskBERT(nn.Module):
     @property
     def autocast(self):
         """Trunk and heads run in bf16 where --precision says so; weights stay fp32."""
-        return torch.autocast("cuda", torch.bfloat16, enabled=self.precision == "bf16")
+        return autocast(self.device, self.precision)
 
     def forward(self, sequences):
         """{task: Sequences or SentencePairs} -> {task: logits [B, C]}."""
@@ -166,7 +174,7 @@ def build_model(found, options):
     if flags.init:
         fresh = load_weights(model, Path(flags.init) / "model.safetensors", heads_may_differ=True)
         print(f"weights of {flags.init}" + (f"; fresh heads for {', '.join(fresh)}" if fresh else ""))
-    return model.to(flags.device)
+    return model.to(flags.runs_on)
 
 
 # ------------------------------------------------------------------------------------------------------- training
@@ -175,9 +183,10 @@ def build_model(found, options):
 def train(parsed):
     """What a command line asks to train: one run, or several of which it is made. Raises Stopped, with a word on how to
     go on."""
-    options = run_folder.flags_of(parsed)
+    options = with_labels(run_folder.flags_of(parsed))
     with run_folder.resumable(options):
         train_grid(options) if is_grid(options) else train_at_one_rate(options)
+    print(next_commands(options.run.folder))
 
 
 def train_grid(options):
@@ -220,6 +229,7 @@ def train_plain(options):
     start = run_folder.begin(options)
     scores = train_plain_models(start).finish(start.folder)
     report(start.folder, start.options.scored, start.data, scores)
+    print(write_report(start.folder))
 
 
 def train_plain_models(start):
@@ -240,15 +250,19 @@ def train_to_the_end(start, model, data):
     """The loop, then the results."""
     folder, options = start.folder, start.options
     writer = run_folder.tensorboard_writer()(folder / "tensorboard") if options.run.tensorboard else None
-    trainer = Trainer(model, data, options, folder, writer)
-    trainer.loop.resume()
+    trainer = Trainer(model, data, options, folder, writer, start.earlier)
+    trainer.resume(bool(start.extended))
+    start.extend()
     print(f"run: {folder}\n{trainer.describe()}")
     trainer.fit()
     scores = trainer.finish()
     model.bert.save_pretrained(folder / "bert")
     copy_tokenizer(start.found.folder, folder / "bert")
-    write_json(folder / "scores.json", scores)  # last: a folder with scores is a finished run
+    reported = write_report(folder, scores)
+    write_json(folder / "scores.json", scores)  # a folder with scores is a finished run
+    drop_state(folder, options.run)
     report(folder, model.tasks, data, scores)
+    print(reported)
 
 
 def complete(start):
@@ -268,6 +282,8 @@ def complete(start):
         if not path.is_file():
             print(f"missing, and not to be made again without the weights and the state: {path}")
     report(folder, options.scored, data, saved_scores(folder))
+    if (folder / "metrics.jsonl").is_file():
+        print(write_report(folder))
 
 
 def report(folder, tasks, data, scores):
@@ -283,7 +299,7 @@ def evaluate(parsed):
     folder = Path(parsed.evaluate)
     model, tokenizer, options = open_saved(folder, parsed)
     data, notes = read_data(options, tokenizer, training=False)
-    print("\n".join(notes))
+    print(told(data, notes))
     out = Path(options.run.run_dir) if "run_dir" in options.given else folder / "evaluation"
     if (out / run_folder.RUN).exists():
         raise UserError(f"--run_dir {out}: that is a run itself, whose scores would be lost; choose another folder")
@@ -299,12 +315,30 @@ def evaluate(parsed):
 
 
 def predict(parsed):
-    """Print what a saved run says of sentences, or of pairs with a tab between them."""
+    """Print or write what a saved run says of sentences, or of pairs with a tab between them."""
     lines = inference.read_lines(parsed.input)
+    if parsed.output is not None:
+        inference.check_output(parsed.output, parsed.input)
     model, tokenizer, options = open_saved(Path(parsed.predict), parsed)
     at_once = 1 if inference.interactive(parsed.input) else inference.BATCH  # somebody typing waits for each answer
-    for text in inference.predict_texts(model, tokenizer, lines, options.model.max_length, model.fused, at_once):
-        print(text, flush=True)
+    answered = inference.answer_lines(model, tokenizer, lines, options.model.max_length, at_once)
+    if said := inference.deliver(answered, model.tasks, parsed.format, parsed.output):
+        print(said)
+
+
+def export(parsed):
+    """Write each head of a saved run as a Hugging Face folder, and say of those that cannot be one why."""
+    run, out = map(Path, parsed.export)
+    model, tokenizer, options = open_saved(run, parsed)
+    for said in export_heads(run, out, model, tokenizer, options):
+        print(said)
+
+
+def load(folder, use_gpu=False):
+    """The best model of a finished run, to ask it (answers.SavedModel). `from minbert import load` is this one.
+    Raises UserError."""
+    model, tokenizer, options = open_saved(Path(folder), _asked_of_saved(use_gpu))
+    return SavedModel(model, tokenizer, options.model.max_length)
 
 
 def open_saved(folder, parsed):
@@ -324,11 +358,17 @@ def open_saved(folder, parsed):
 
 def open_plain(flags, folder):
     """The model of a finished run, on the device of `flags` (flags.groups.Model)."""
+    return open_saved(folder, _asked_of_saved(flags.use_gpu, flags.precision))[0]
+
+
+def _asked_of_saved(use_gpu, precision=None):
+    """What a command line that only says where a saved run is to run comes to."""
     parsed = checks.build_parser().parse_args([])
-    parsed.use_gpu, parsed.precision, parsed.given = flags.use_gpu, flags.precision, []
-    return open_saved(folder, parsed)[0]
+    parsed.use_gpu, parsed.precision, parsed.given = use_gpu, precision, []
+    return parsed
 
 
 if __name__ == "__main__":
-    JOB = evaluate if COMMAND.evaluate else predict if COMMAND.predict else train
+    ASKED = {"evaluate": evaluate, "predict": predict, "export": export}  # of a saved run
+    JOB = next((job for flag, job in ASKED.items() if getattr(COMMAND, flag)), train)
     raise SystemExit(carry_out(JOB, COMMAND))

@@ -8,7 +8,8 @@ Kalicki, "Multiple Strategies to Improve minBERT Multitask Learning", section 4.
 it is named. 2 % of it is held out, and its perplexity is told before training and after every epoch.
 
 A run's folder holds config.json, metrics.jsonl (a line an epoch, the first before training), state.pt (all that is
-needed to go on), bert/ (the result: a checkpoint with its head and tokenizer) and, once it is finished, scores.json.
+needed to go on, until it is finished), bert/ (the result: a checkpoint with its head and tokenizer) and, at its end,
+scores.json.
 The work is done in minbert/masked_lm/trainer.py.
 """
 
@@ -27,13 +28,13 @@ from minbert.flags.groups import COURSE_NAMES, Data, Model, Optimisation, Run, S
 from minbert.flags.parser import DEFAULTS, Options
 from minbert.locks import alone_in
 
-MAY_CHANGE = ("resume", "run_dir", "checkpoint_minutes")  # these do not decide what a run computes
+MAY_CHANGE = ("resume", "run_dir", "checkpoint_minutes", "keep_state", "log_every")  # these do not decide the result
 SHARED = {  # flags that are those of multitask_classifier.py, word for word, by their group
-    Model: ("model", "max_length", "use_gpu", "precision"),
+    Model: ("model", "max_length", "use_gpu", "device", "precision"),
     Schedule: ("seed",),
     Optimisation: ("compile",),
     Data: ("data_dir", "limit"),
-    Run: MAY_CHANGE,
+    Run: (*MAY_CHANGE, "log_every"),
 }
 # Not flags: Devlin et al. 2019, appendix A.2, and the clipping of BERT's release
 SETTLED = {"lr_schedule": "linear", "weight_decay": 0.01, "clip": 1.0, "no_decay_bias_norm": True}
@@ -43,10 +44,16 @@ SETTLED = {"lr_schedule": "linear", "weight_decay": 0.01, "clip": 1.0, "no_decay
 class MaskedLM:
     """what it learns from, and how"""
 
-    text: list | None = flag(
+    train: list | None = flag(
         type=lambda text: text.split(","),
         metavar="FILE,...",
-        help="the text: one a line, or .csv, .tsv with a header, .jsonl, .jsonl.gz (default: training sets of tasks)",
+        help="files with commas, tabs or JSON lines, of which --text names the columns",
+    )
+    text: list | None = flag(
+        type=lambda text: text.split(","),
+        metavar="COLUMN,...",
+        help="with --train, the column with the text, or the two of a pair; without, files of text: one a line, or "
+        ".csv, .tsv with a header, .jsonl, .jsonl.gz (default: training sets of tasks)",
     )
     tasks: list | None = flag(
         type=types.names, metavar="T,...", help="whose training sentences (default: sst,quora,sts)"
@@ -74,6 +81,7 @@ def build_parser():
 def parse(argv=None):
     """The command line as a namespace, and in it `given`; checked, unless a run to be resumed brings the rest."""
     parsed = build_parser().parse_with_given(argv)
+    checks.settle_device(parsed)
     checks.check_resume(parsed)
     if not parsed.resume:
         check(parsed)
@@ -81,8 +89,11 @@ def parse(argv=None):
 
 
 def check(parsed):
-    """(`Options`, the files of --text or None, {flag: value} for config.json) of a namespace: what depends on other
+    """(`Options`, (files or None, their columns), {flag: value} for config.json) of a namespace: what depends on other
     flags is filled in, and combinations that make no sense are refused. Raises UserError."""
+    if parsed.train and not (parsed.text and len(parsed.text) <= 2):
+        raise UserError("--train needs --text COLUMN, the column with the text, or two of them with a comma between")
+    files, columns = (parsed.train, tuple(parsed.text)) if parsed.train else (parsed.text, ())
     if parsed.text and (useless := [name for name in ("data_dir", "tasks", "limit") if name in parsed.given]):
         raise UserError(f"--{useless[0]} is of no use with --text: the files named are all the text there is")
     tasks = [] if parsed.text else parsed.tasks or list(COURSE_NAMES.values())
@@ -92,7 +103,8 @@ def check(parsed):
     run_dir = parsed.run_dir or checks.new_run_dir()
     values = {**vars(parsed), **SETTLED, "tasks": tasks, "precision": precision, "run_dir": run_dir}
     saved = {name: value for name, value in sorted(values.items()) if name not in (*checks.NOT_SAVED, "given")}
-    return Options.of({**DEFAULTS, **values}), parsed.text, saved
+    ours = {name: value for name, value in values.items() if name not in ("train", "text")}  # no task's, as there
+    return Options.of({**DEFAULTS, **ours}), (files, columns), saved
 
 
 def resumed(parsed, saved):
@@ -102,24 +114,26 @@ def resumed(parsed, saved):
     saved = {**saved, "tasks": saved.get("tasks") or None}  # [] where the text is files
     saved = checks.checked_flags(saved, build_parser(), f"--resume {checks.folder_of(parsed)}")
     checks.refuse_other_flags(parsed, saved, MAY_CHANGE)
-    return Namespace(**{**saved, **{name: getattr(parsed, name) for name in (*MAY_CHANGE, "given")}})
+    now = ("resume", "run_dir", *(name for name in MAY_CHANGE if name in parsed.given), "given")
+    return Namespace(**{**saved, **{name: getattr(parsed, name) for name in now}})
 
 
 def main(argv=None):
     """A new run, or one to resume, from its first line to its last file."""
     parsed = parse(argv)  # before torch is imported: --help and mistakes are answered at once
-    from minbert.masked_lm import trainer
+    from minbert.masked_lm import perplexity_page, trainer
     from minbert.training.run_folder import RUN, open_folder, resumable, saved_record
 
     folder = checks.folder_of(parsed)
     if parsed.resume and (folder / RUN).is_file():
         parsed = resumed(parsed, saved_record(folder / RUN)["flags"])
-    options, files, saved = check(parsed)
+    options, text, saved = check(parsed)
     with alone_in(options.run.folder), resumable(options):
         folder, before = open_folder(options.run)
         if before:
             options = options.changed(model=before["model"]["name"])
-        trainer.pretrain(options, files, saved, folder, before)
+        trainer.pretrain(options, text, saved, folder, before)
+        print(perplexity_page.write_report(folder, vars(build_parser().parse_args([]))))
 
 
 if __name__ == "__main__":

@@ -1,126 +1,170 @@
-"""Kill a run at random moments, resume it each time, and compare what it comes to with a run that nobody touched.
+"""Kill runs of every method, resume them, and compare what they come to with runs that nobody touched.
 
-    python benchmarks/kill_and_resume.py --model minilm --kills 20
+    python benchmarks/kill_and_resume.py --kills 300
+    python benchmarks/kill_and_resume.py --only pcgrad uda --each_rename
+    python benchmarks/kill_and_resume.py --kills 20 -- --model minilm --option finetune --epochs 2 --lr 5e-5
 
-The same training, on the project's sample unless flags say otherwise, runs once unbroken and then once more under a
-rain of SIGKILLs: each strikes at a random moment of a process's life, its start included, and the process is started
-again with --resume. A run that ends before all kills have fallen is compared, and the kills go on in a new one. Prints
-a line for each kill and the verdict: weights, scores, losses and predictions must be the same bits. Exit code 0 or 1.
-Flags after `--` go to multitask_classifier.py.
+Each row of same_bits.METHODS (or the training whose flags stand after `--`) runs once unbroken on the same tiny files,
+and then, the rows in turn, under kills: by turns before a rename drawn at random (every file of the project gets its
+name by one) and at a moment drawn at random. What was killed is started again with --resume, half of the times to be
+killed once more. All that is left at the end must be the unbroken run's, byte for byte, times aside. State is saved
+after every step. --each_rename kills once before every rename instead. Prints a line for each row, as it is done, and
+their sum; Ctrl-C ends it with what was counted so far. Exit code 0, or 1 where anything differs or fails.
 """
 
 import argparse
-import json
-import os
+import itertools
 import random
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
+from typing import NamedTuple
 
-from safetensors import safe_open
+import lives
+import same_bits
 
-SCRIPT = Path(__file__).resolve().parents[1] / "multitask_classifier.py"
-RECIPE = "--option finetune --epochs 2 --lr 5e-5 --lr_schedule linear --warmup 0.1 --clip 1 --weight_decay 0.01"
-TIMES = {"seconds", "train_seconds", "eval_seconds"}
+
+class Whole(NamedTuple):
+    """An unbroken run: where it lies, and for each of its commands the renames and the seconds."""
+
+    folder: Path
+    lives: list
+
+
+class Row:
+    """One method: its commands, its unbroken run, and what was counted."""
+
+    def __init__(self, name, commands, scratch):
+        self.name, self.commands = name, commands
+        self.place = scratch / f"row {len(list(scratch.iterdir()))}".replace(" ", "-")
+        self.place.mkdir()
+        self.home = self.place / "home"  # all its runs live here, one after the other
+        self.kills = {"rename": 0, "moment": 0}
+        self.runs, self.differ = 0, []
+        self.whole = None
+
+    def run_whole(self):
+        self.home.mkdir()
+        found = [lives.end(lives.start(self._line(command), self.place / "log")) for command in self.commands]
+        for life in found:
+            if life.code:
+                raise SystemExit(f"{self.name}: the unbroken run failed\n{life.said}")
+        self.whole = Whole(self.home.rename(self.place / "whole"), found)
+
+    def _line(self, command):
+        return command.replace("{home}", str(self.home))
+
+    def draw(self, moments, kind):
+        """(number of a command, the kill it meets) where the kill is at random."""
+        renames = [life.renames for life in self.whole.lives]
+        number = moments.choices(range(len(renames)), renames)[0]
+        if kind == "rename":
+            return number, {"before_rename": moments.randint(1, renames[number])}
+        return number, {"after": moments.uniform(0.001, self.whole.lives[number].seconds)}
+
+    def each_rename(self):
+        """(number of a command, the kill it meets) for every rename there is."""
+        for number, life in enumerate(self.whole.lives):
+            for rename in range(1, life.renames + 1):
+                yield number, {"before_rename": rename}
+
+    def broken_run(self, number, *kills):
+        """A run whose command of this number meets the kills, one life each; then it is compared."""
+        self.home.mkdir()
+        said = ""
+        for i, command in enumerate(map(self._line, self.commands)):
+            for life_number, kill in enumerate([*(kills if i == number else ()), {}]):
+                line = lives.resumed(command) if life_number else command
+                life = lives.end(lives.start(line, self.place / "log", **kill))
+                if not life.killed:  # also where it ended before the kill
+                    break
+                self.kills["rename" if "before_rename" in kill else "moment"] += 1
+            if life.code:
+                said = f"exit code {life.code}: {life.said.strip().splitlines()[-1:]}"
+                break
+        said = said or same_bits.first_difference(self.whole.folder, self.home)
+        self.runs += 1
+        if said:
+            self.differ.append(f"command {number}, {kills}: {said}")
+            self.home.rename(self.place / f"differs-{len(self.differ)}")
+        else:
+            shutil.rmtree(self.home)
+
+    @property
+    def line(self):
+        rename, moment = self.kills["rename"], self.kills["moment"]
+        return f"{self.name:64}{self.runs:6}{rename:8}{moment:8}  {'; '.join(self.differ) or 'same'}"
+
+
+def parse():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=300, help="at least so many (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=1, help="of what is drawn (default: %(default)s)")
+    parser.add_argument("--only", nargs="+", default=[""], metavar="NAME", help="rows with one of these in their name")
+    parser.add_argument("--each_rename", action="store_true", help="one kill before every rename of every row")
+    parser.add_argument("flags", nargs="*", metavar="-- FLAGS", help="of multitask_classifier.py, in place of the rows")
+    return parser.parse_args()
+
+
+def rows_of(args, scratch):
+    """The Rows asked for, not yet run."""
+    if args.flags:
+        given = f"multitask_classifier.py --run_dir {{home}}/run {' '.join(args.flags)}"
+        return [Row(" ".join(args.flags)[:63], lives.commands(given), scratch)]
+    files = {**same_bits.make_files(scratch / "files"), "home": "{home}"}
+    names = [name for name in same_bits.METHODS if any(word in name for word in args.only)]
+    if not names:
+        sys.exit(f"--only: there are {'; '.join(same_bits.METHODS)}")
+    made = {name: [line.format(**files) for line in lives.commands(same_bits.METHODS[name])] for name in names}
+    return [Row(name, lines, scratch) for name, lines in made.items()]
+
+
+def kill_at_random(rows, kills, moments):
+    """The rows in turn, each kind of kill in turn, until so many kills have fallen."""
+    for row in itertools.cycle(rows):
+        if sum(sum(row.kills.values()) for row in rows) >= kills:
+            return
+        if not row.whole:
+            row.run_whole()
+        kinds = ("rename", "moment") if row.runs % 2 == 0 else ("moment", "rename")
+        number, kill = row.draw(moments, kinds[0])
+        again = [row.draw(moments, kinds[1])[1]] if moments.random() < 0.5 else []
+        row.broken_run(number, kill, *again)
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="minilm", help="checkpoint (default: %(default)s)")
-    parser.add_argument("--kills", type=int, default=20, help="(default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=1, help="of the moments (default: %(default)s)")
-    parser.add_argument("--checkpoint_seconds", type=float, default=2, help="between saves (default: %(default)s)")
-    parser.add_argument("flags", nargs="*", default=RECIPE.split(), metavar="-- FLAGS", help=f"(default: {RECIPE})")
-    args = parser.parse_args()
-
-    moments, fallen, same = random.Random(args.seed), 0, True
+    args = parse()
+    lives.import_everything()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with tempfile.TemporaryDirectory() as scratch:
-        flags = ["--model", args.model, "--checkpoint_minutes", str(args.checkpoint_seconds / 60), *args.flags]
-        whole = Path(scratch) / "unbroken"
-        started = time.monotonic()
-        if not finishes(start(whole, flags)):
-            sys.exit("the unbroken run failed")
-        seconds = time.monotonic() - started
-        print(f"unbroken run: {seconds:.0f} s, {json.loads((whole / 'scores.json').read_text())['updates']} updates")
-
-        while fallen < args.kills:
-            folder = Path(scratch) / f"run-{fallen}"
-            process = start(folder, flags)
-            while fallen < args.kills:
-                # half a run's length at the most, so that a run meets several kills
-                moment = moments.uniform(0, seconds / 2)
-                try:
-                    process.wait(timeout=moment)
-                    break
-                except subprocess.TimeoutExpired:
-                    process.send_signal(signal.SIGKILL)
-                    process.wait()
-                fallen += 1
-                print(f"kill {fallen:3}: {moment:5.1f} s into a process; {where(folder)}", flush=True)
-                process = start(folder, flags)
-            if not finishes(process):
-                sys.exit("a resumed run failed")
-            different = differences(whole, folder)
-            print(f"finished: {'differs in ' + ', '.join(different) if different else 'the same bits'}", flush=True)
-            same &= not different
-            shutil.rmtree(folder)
-    print(f"{fallen} kills: {'every resumed run ended with the same bits' if same else 'NOT the same'}")
-    return 0 if same else 1
+        rows = rows_of(args, Path(scratch))
+        try:
+            if args.each_rename:
+                for row in rows:
+                    row.run_whole()
+                    for number, kill in row.each_rename():
+                        row.broken_run(number, kill)
+                    print(row.line, flush=True)
+            else:
+                kill_at_random(rows, args.kills, random.Random(args.seed))
+        except KeyboardInterrupt:
+            print("stopped")
+        return report(rows, args)
 
 
-def start(folder, flags):
-    argv = [sys.executable, str(SCRIPT), "--run_dir", str(folder), "--resume", *flags]
-    log = open(f"{folder}.log", "a")  # noqa: SIM115  (the process goes on writing to it)
-    return subprocess.Popen(argv, stdout=log, stderr=log, env={**os.environ, "OMP_WAIT_POLICY": "PASSIVE"})
-
-
-def finishes(process):
-    """Wait for a process; if it fails, show what it said last."""
-    if process.wait() == 0:
-        return True
-    log = Path(f"{process.args[process.args.index('--run_dir') + 1]}.log")
-    print(log.read_text()[-2000:])
-    return False
-
-
-def where(folder):
-    """What a killed run has to go on from."""
-    if not (folder / "config.json").is_file():
-        return "not yet a run"
-    if not (folder / "state.pt").is_file():
-        return "before the first checkpoint"
-    lines = (folder / "metrics.jsonl").read_text().splitlines() if (folder / "metrics.jsonl").is_file() else []
-    age = time.time() - (folder / "state.pt").stat().st_mtime
-    return f"{len(lines)} epochs recorded, the state {age:.1f} s old"
-
-
-def differences(one, two):
-    """Names of what two runs do not have in common to the bit, times aside."""
-    names = {str(path.relative_to(one)) for path in one.rglob("*.*") if path.suffix in (".safetensors", ".csv")}
-    found = [name for name in sorted(names) if not equal(one / name, two / name)]
-    for name in ("metrics.jsonl", "scores.json"):
-        if timeless(one / name) != timeless(two / name):
-            found.append(name)
-    return found
-
-
-def equal(one, two):
-    if not two.is_file():
-        return False
-    if one.suffix == ".csv":
-        return one.read_bytes() == two.read_bytes()
-    with safe_open(one, "pt") as a, safe_open(two, "pt") as b:
-        return a.keys() == b.keys() and all(a.get_tensor(name).equal(b.get_tensor(name)) for name in a.keys())  # noqa: SIM118
-
-
-def timeless(path):
-    text = path.read_text()
-    records = [json.loads(line) for line in text.splitlines()] if path.suffix == ".jsonl" else [json.loads(text)]
-    return [{key: value for key, value in record.items() if key not in TIMES} for record in records]
+def report(rows, args):
+    """Print the table; returns the exit code."""
+    print(f"{'kills':>78}{'kills':>8}\n{'':69}{'before':>9}{'at':>8}")
+    print(f"{'method':64}{'runs':>6}{'renames':>8}{'random':>8}")
+    for row in rows:
+        print(row.line)
+    renames, moments = (sum(row.kills[kind] for row in rows) for kind in ("rename", "moment"))
+    runs, differ = sum(row.runs for row in rows), sum(len(row.differ) for row in rows)
+    print(f"{f'{len(rows)} methods':64}{runs:6}{renames:8}{moments:8}  {differ} differ")
+    print(f"{renames + moments} kills, seed {args.seed}")
+    return 1 if differ or not runs else 0
 
 
 if __name__ == "__main__":

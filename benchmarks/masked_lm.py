@@ -65,10 +65,10 @@ def ours(args, size):
 
     argv = ["--batch_size", str(size), *(["--data_dir", args.data_dir] if args.data_dir else [])]
     argv += [*["--use_gpu"] * args.use_gpu, *["--compile"] * args.compile]
-    options, files, _ = pretraining.check(pretraining.parse(argv))
+    options, text, _ = pretraining.check(pretraining.parse(argv))
     folder = resolve(args.model).folder
     tokenizer = Tokenizer.from_folder(folder)
-    sequences = encode(read_text(files, options.tasks, options.data)[0], tokenizer, options.model.max_length)
+    sequences = encode(read_text(*text, options.tasks, options.data)[0], tokenizer, options.model.max_length)
     torch.manual_seed(0)
     model = BertForMaskedLM.from_pretrained(folder).to("cuda" if args.use_gpu else "cpu")
     return MaskedLMTrainer(model, tokenizer, sequences, options, folder=None)
@@ -132,4 +132,6 @@ def gap(run, model):
 
 
 if __name__ == "__main__":
-    main()
+    from minbert.script import carry_out
+
+    sys.exit(carry_out(main))

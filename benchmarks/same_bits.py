@@ -7,7 +7,7 @@
 The earlier commit is exported into a temporary folder; the later one is this working tree, as it stands. Both trees run
 each row of METHODS from the same tiny random checkpoint, in a folder of the same name, and all they leave there is
 compared byte for byte: weights, caches, predictions, changed texts, analyses; scores and metrics less what holds times.
-(Not compared: config.json, which says how a run was made, and state.pt.) Prints a line for each method.
+(Not compared: config.json and report.html, which say how a run was made, and state.pt.) Prints a line for each method.
 
 --saved: are the earlier commit's runs still good? It trains each row of SAVED, unbroken and once more with a SIGTERM.
 This tree then resumes the broken run, which must end with the bits of the unbroken one, and reads the unbroken one,
@@ -30,7 +30,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 TIMES = {"seconds", "train_seconds", "eval_seconds"}
-NOT_COMPARED = {"config.json", "state.pt"}
+NOT_COMPARED = {"config.json", "state.pt", "report.html"}
 
 RUN = "multitask_classifier.py --data_dir {data} --glue_dir {glue} --run_dir {home}/run --option finetune --epochs 2"
 TRAIN = f"{RUN} --model {{model}} --lr 3e-3"
@@ -200,6 +200,9 @@ def run(tree, command, files, stop=None):
     """Run a script of a tree; returns what it printed. stop: a function; once it is true, the script gets a SIGTERM,
     which must be what ends it. Raises Failed."""
     script, *flags = command.format(**files).split()
+    trains = script in ("multitask_classifier.py", "pretraining.py") and not {"--evaluate", "--predict"} & {*flags}
+    if trains and "keep_state" in (tree / "minbert" / "flags" / "groups.py").read_text():
+        flags.append("--keep_state")  # so that the last epoch's weights are there to be compared
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         argv = [sys.executable, tree / script, *flags]
@@ -247,4 +250,7 @@ def timeless(value):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.path.append(str(ROOT))
+    from minbert.script import carry_out
+
+    sys.exit(carry_out(main))

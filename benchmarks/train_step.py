@@ -68,22 +68,24 @@ def main():
     if args.methods:
         compare_methods(args, found, tokenizer, examples, sets, device)
         return
-    rate = matrix_rate(device)
-    print(f"matrix-multiply rate here: {rate / 1e9:,.0f} GFLOP/s ({'bf16' if args.use_gpu else 'fp32'})")
+    rate = matrix_rate(device, args.precision)
+    print(f"matrix-multiply rate here: {rate / 1e9:,.0f} GFLOP/s ({args.precision})")
     for size in args.batch_sizes:
-        sides = {"ours": ours(found, args, device), "transformers": theirs(found, device)}
+        sides = {"ours": ours(found, args, device)}
+        sides |= {f"transformers in {p}": theirs(found, device, p) for p in dict.fromkeys([args.precision, "fp32"])}
         steps = [
             {name: rng.integers(0, len(labels), size) for name, (_, labels) in sets.items()}
             for _ in range(args.warmup + args.repeats)
         ]
         runs = {side: partial(run, sets=sets) for side, run in sides.items()}
-        a, b = in_turns(runs, steps, args.warmup, device).values()
+        times = in_turns(runs, steps, args.warmup, device)
         tokens = [sum(int(sets[name][0].lengths[rows].sum()) for name, rows in step.items()) for step in steps]
         work = 6 * dense_parameters(found) * statistics.median(tokens[args.warmup :])
-        print(
-            f"batch {size:3} a task: ours {1e3 * a:.1f} ms, transformers {1e3 * b:.1f} ms, {b / a:.2f} times as fast; "
-            f"share of the matrix rate: ours {work / a / rate:.2f}, transformers {work / b / rate:.2f}"
-        )
+        print(f"batch {size:3} a task:")
+        for side, seconds in times.items():
+            share = f"{work / seconds / rate:.2f} of the matrix rate"
+            ratio = "" if side == "ours" else f"; ours is {seconds / times['ours']:.2f} times as fast"
+            print(f"  {side:20} {1e3 * seconds:8.1f} ms, {share}{ratio}")
     if not args.use_gpu:
         for side in ("ours", "transformers"):
             print(f"peak memory, {side} alone at batch {max(args.batch_sizes)}: {peak_of(side, args):,.0f} MiB")
@@ -99,10 +101,15 @@ def parse():
     parser.add_argument("--threads", type=int, help="CPU threads (default: torch's choice)")
     parser.add_argument("--compile", action="store_true", help="our optimizer's compiled update")
     parser.add_argument("--attention", choices=("plain", "fused"), default="plain", help="ours (default: plain)")
-    parser.add_argument("--use_gpu", action="store_true", help="CUDA, bf16 autocast on both sides")
+    parser.add_argument("--use_gpu", action="store_true", help="CUDA")
+    parser.add_argument(
+        "--precision", choices=("fp32", "bf16"), help="bf16: autocast on both sides (default: with --use_gpu)"
+    )
     parser.add_argument("--methods", action="store_true", help="what separate pairs, PCGrad, SMART and R-Drop cost")
     parser.add_argument("--only", choices=("ours", "transformers"), help=argparse.SUPPRESS)
-    return parser.parse_args()
+    args = parser.parse_args()
+    args.precision = args.precision or ("bf16" if args.use_gpu else "fp32")
+    return args
 
 
 def in_turns(sides, steps, warmup, device):
@@ -152,6 +159,7 @@ def trainer_of(flags, size, args, found, data):
 
     argv = ["--option", "finetune", "--batch_size", str(size), "--attention", args.attention, *flags]
     argv += ["--use_gpu"] * args.use_gpu + ["--compile"] * args.compile
+    argv += ["--precision", "fp32" if "--smart" in flags else args.precision]
     run = options.check(options.parse(argv))
     trainer = Trainer(build_model(found, run), data[run.heads.pairs], run, folder=None)
     trainer.model.train()
@@ -179,14 +187,13 @@ def ours(found, args, device):
 
     torch.manual_seed(0)
     bert = BertModel.from_pretrained(found.folder, attention=args.attention)
-    model = MultitaskBERT(bert, {name: TASKS[name] for name in ("sst", "quora", "sts")}).to(device).train()
+    tasks = {name: TASKS[name] for name in ("sst", "quora", "sts")}
+    model = MultitaskBERT(bert, tasks, precision=args.precision).to(device).train()
     optimizer = AdamW(model.parameters(), lr=1e-5, compiled=args.compile)
-    autocast = torch.autocast("cuda", torch.bfloat16, enabled=device == "cuda")
 
     def step(rows, sets):
         optimizer.zero_grad(set_to_none=True)
-        with autocast:
-            logits = model({name: sets[name][0].take(r) for name, r in rows.items()})
+        logits = model({name: sets[name][0].take(r) for name, r in rows.items()})
         labels = {name: to_device(sets[name][1][r], device) for name, r in rows.items()}
         sum(model.heads[name].loss(logits[name].float(), labels[name]) for name in rows).backward()
         optimizer.step()
@@ -194,7 +201,7 @@ def ours(found, args, device):
     return step
 
 
-def theirs(found, device):
+def theirs(found, device, precision):
     """The same step with transformers.BertModel: dynamic padding for each task, sdpa, torch's fused AdamW."""
     import numpy as np
     import torch
@@ -213,7 +220,7 @@ def theirs(found, device):
     ).to(device)
     parameters = [*bert.parameters(), *heads.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=1e-5, fused=True)
-    autocast = torch.autocast("cuda", torch.bfloat16, enabled=device == "cuda")
+    autocast = torch.autocast(device, torch.bfloat16, enabled=precision == "bf16")
     losses = {
         "sst": F.cross_entropy,
         "quora": lambda z, y: F.binary_cross_entropy_with_logits(z.squeeze(-1), y.float()),
@@ -250,11 +257,11 @@ def dense_parameters(found):
     return sum(p.numel() for name, p in model.named_parameters() if "embed" not in name)
 
 
-def matrix_rate(device, size=2048, repeats=20):
+def matrix_rate(device, precision, size=2048, repeats=20):
     """FLOP/s of the best of `repeats` square products: the machine's matrix-multiply rate as torch reaches it."""
     import torch
 
-    size, dtype = (8192, torch.bfloat16) if device == "cuda" else (size, torch.float32)
+    size, dtype = 8192 if device == "cuda" else size, torch.bfloat16 if precision == "bf16" else torch.float32
     a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
     best = float("inf")
     for _ in range(repeats):
@@ -275,7 +282,7 @@ def synchronize(device):
 
 def peak(args, found, sets, rng, device):
     """Run ten steps of one side and print this process's peak memory in KiB."""
-    run = ours(found, args, device) if args.only == "ours" else theirs(found, device)
+    run = ours(found, args, device) if args.only == "ours" else theirs(found, device, args.precision)
     for _ in range(10):
         run({name: rng.integers(0, len(labels), max(args.batch_sizes)) for name, (_, labels) in sets.items()}, sets)
     # VmHWM belongs to this program alone; getrusage's figure starts at the size of the process it was forked from.
@@ -285,7 +292,7 @@ def peak(args, found, sets, rng, device):
 
 def peak_of(side, args):
     command = [sys.executable, __file__, "--only", side, "--model", args.model, "--attention", args.attention]
-    command += ["--batch_sizes", str(max(args.batch_sizes))]
+    command += ["--batch_sizes", str(max(args.batch_sizes)), "--precision", args.precision]
     command += ["--data_dir", args.data_dir] if args.data_dir else []
     command += ["--threads", str(args.threads)] if args.threads else []
     output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
@@ -293,4 +300,6 @@ def peak_of(side, args):
 
 
 if __name__ == "__main__":
-    main()
+    from minbert.script import carry_out
+
+    sys.exit(carry_out(main))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from minbert.files import UserError
 
-LOCK = ".lock"  # the file in a folder that the lock is on; it is there as long as somebody is in
+LOCK = ".lock"  # the file in a folder that the lock is on, or the end of one's name beside a file
 
 
 class Busy(UserError):
@@ -22,30 +22,46 @@ def alone_in(folder, wait=None):
     a sentence to print (or ""), one's turn. A folder made here in which nothing came to be is taken away again."""
     folder = Path(folder)
     made = [path for path in (folder, *folder.parents) if not path.exists()]
-    lock = _enter(folder, wait)
     try:
-        yield
+        with _holding(folder / LOCK, folder, wait):
+            yield
     finally:
-        with contextlib.suppress(OSError):
-            os.unlink(folder / LOCK)  # before the lock ends: who waits sees that this file is no longer the one
-        os.close(lock)
         with contextlib.suppress(OSError):  # not empty, and so are those above
             for path in made:
                 path.rmdir()
 
 
-def _enter(folder, wait):
+def alone_at(path):
+    """Keep every other process that asks out of the file that is to be made at `path`, whose folder is there; raises
+    Busy where another one makes it."""
+    path = Path(path)
+    return _holding(path.with_name(f".{path.name}{LOCK}"), path)
+
+
+@contextlib.contextmanager
+def _holding(file, what, wait=None):
+    """Have the lock on `file`, which is there as long as somebody is at `what`."""
+    lock = _enter(file, what, wait)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            os.unlink(file)  # before the lock ends: who waits sees that this file is no longer the one
+        os.close(lock)
+
+
+def _enter(file, what, wait):
     """The descriptor of the locked file."""
     while True:
-        folder.mkdir(parents=True, exist_ok=True)
+        file.parent.mkdir(parents=True, exist_ok=True)
         try:
             # No link is followed: a folder from elsewhere might name any file.
-            descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
+            descriptor = os.open(file, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
         except FileNotFoundError:
             continue  # whoever was in here just now has taken the folder away
         try:
-            _lock_in_turn(descriptor, folder, wait)
-            if os.fstat(descriptor).st_ino == os.stat(folder / LOCK).st_ino:
+            _lock_in_turn(descriptor, what, wait)
+            if os.fstat(descriptor).st_ino == os.stat(file).st_ino:
                 return descriptor
         except FileNotFoundError:
             pass
@@ -55,12 +71,12 @@ def _enter(folder, wait):
         os.close(descriptor)
 
 
-def _lock_in_turn(descriptor, folder, wait):
+def _lock_in_turn(descriptor, what, wait):
     try:
         _lock(descriptor, wait=False)
     except BlockingIOError:
         if wait is None:
-            raise Busy(f"{folder}: another process is at work there; let it end, or choose another folder") from None
+            raise Busy(f"{what}: another process is at work there; let it end, or choose another name") from None
         if wait:
             print(wait, flush=True)
         _lock(descriptor)

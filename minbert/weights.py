@@ -23,9 +23,9 @@ def read_tensors(path, mend=AGAIN):
     tensors = _from_pickle(path, mend) if path.suffix == ".bin" else _from_safetensors(path, mend)
     for name, tensor in tensors.items():
         with reading(path, f"{name} holds numbers of a kind that cannot be read ({tensor.dtype}); {mend}"):
-            if not _is_plain(tensor):
+            if not is_plain(tensor):
                 raise UserError(f"{path}: {name} is no dense tensor with values of its own; save it as one")
-            if not _is_finite(tensor):
+            if not is_finite(tensor):
                 raise UserError(f"{path}: {name} holds numbers that are not finite; {mend}")
     return tensors
 
@@ -60,13 +60,13 @@ def damaged_member(path):
             return archive.testzip()
 
 
-def _is_plain(tensor):
+def is_plain(tensor):
     """Neither sparse, nested, quantized nor without memory, and no few values that pose as a larger tensor's."""
     if tensor.is_nested or tensor.is_quantized or tensor.layout is not torch.strided or tensor.device.type != "cpu":
         return False
     return tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes()
 
 
-def _is_finite(tensor):
+def is_finite(tensor):
     """Also as float32, which the model computes in. (aminmax passes NaN on, in a thirtieth of isfinite's time.)"""
     return not tensor.is_floating_point() or not tensor.numel() or all(x.isfinite() for x in tensor.float().aminmax())

@@ -149,7 +149,7 @@ def test_an_addition_is_refused_before_and_changes_the_training_after(section, f
 
     tree, process = finished[section]
     assert process.exitcode == 0, (tree / "log").read_text()[-2000:]
-    trained = load_file(tree / "run" / "last.safetensors")
+    trained = load_file(tree / "run" / "model.safetensors")
     assert tiny.metrics(tree / "run")[-1]["dev"].keys() == {"sst", "quora", "sts"} | (
         {"sick"} if section == "A task" else set()
     )
@@ -158,7 +158,7 @@ def test_an_addition_is_refused_before_and_changes_the_training_after(section, f
     older = f"{command} {SHORT}{FEW.get(section, '')}".replace(new, old)
     before = tiny.script(*older.split(), "--model", tiny_model, "--run_dir", tree / "older")
     assert before.code == 0, before.err
-    others = load_file(tree / "older" / "last.safetensors")
+    others = load_file(tree / "older" / "model.safetensors")
     assert any(not torch.equal(trained[name], others[name]) for name in others if name.startswith("bert."))
 
 

@@ -25,7 +25,7 @@ from bert import BertForMaskedLM, BertModel
 from datasets import TASKS
 from minbert.flags import checks as command_line
 from minbert.methods.schedules import Batches
-from minbert.text.tokenization import Tokenizer, copy_tokenizer
+from minbert.text.tokenization import copy_tokenizer
 from minbert.training import run_folder
 from minbert.training.data import read_data
 from minbert.training.trainer import Trainer
@@ -198,7 +198,7 @@ def results(folder):
     """Everything a run computed, times aside, as {name: bytes or tensors or values}."""
     folder = Path(folder)
     found = {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.glob("predictions/*"))}
-    found |= {name: load_file(folder / name) for name in ("model.safetensors", "last.safetensors")}
+    found |= {path.name: load_file(path) for path in sorted(folder.glob("*.safetensors"))}  # the best, perhaps the last
     found["bert"] = load_file(folder / "bert" / "model.safetensors")
     found["metrics"] = [{k: v for k, v in line.items() if k not in TIMES} for line in metrics(folder)]
     found["scores"] = {k: v for k, v in read_json(folder / "scores.json").items() if k not in TIMES}
@@ -247,7 +247,7 @@ def make_trainer(folder, checkpoint, data, *argv, trainer=Trainer):
     folder.mkdir(parents=True, exist_ok=True)
     options = options_of("--model", checkpoint, "--data_dir", data, "--run_dir", folder, *argv)
     found = run_folder.find_model(options.model)
-    read, _ = read_data(options, Tokenizer.from_folder(found.folder))
+    read, _ = read_data(options, run_folder.fit(options, found)[0])
     model = multitask_classifier.build_model(found, options)
     made = trainer(model, read, options, folder)
     made.options = options.namespace()  # for the tests alone

@@ -18,8 +18,10 @@ from tqdm import tqdm
 import datasets
 from minbert.augment.growing import growing, whole_lines
 from minbert.augment.prompting import Journal, make_copies
+from minbert.augment.sentiment_words import KEPT, none
 from minbert.augment.word_changes import Eda, TfIdf
 from minbert.files import UserError, sha256, written_whole
+from minbert.locks import alone_at
 from minbert.text.rows import generator
 
 METHODS = {"tfidf": TfIdf.default, "eda": Eda.default, "mlm": 0.15}  # that need nobody else -> their p
@@ -42,37 +44,42 @@ class Change(NamedTuple):
     said: str = ""
 
 
-def change_of(method, texts, p, model=None):
-    """The Change that one of METHODS is on a file with these texts. model: mlm's checkpoint."""
+def change_of(method, texts, p, model=None, keeps=none):
+    """The Change that one of METHODS is on a file with these texts. model: mlm's checkpoint; keeps: whether a word must
+    stay."""
     if method != "mlm":
-        change = {"tfidf": TfIdf, "eda": Eda}[method](texts, p)
+        change = {"tfidf": TfIdf, "eda": Eda}[method](texts, p, keeps)
         return Change(lambda jobs: [change(text, random) for text, random in jobs])
     from minbert.augment.word_filling import FillMask  # torch takes a second, which the others do not need
 
-    change = FillMask(p, model)
+    change = FillMask(p, model, keeps)
     return Change(change.many, ROWS_FILLED, (sha256(change.found.weights),), change.quality(texts))
 
 
-def augment(rows, out, method, seed=0, p=None, source="", model=None):
+def augment(rows, out, method, seed=0, p=None, source="", model=None, keep_words=None):
     """Write the augmented copies of `rows` (Rows) to the file `out`; returns (rows equal to their input, rows that an
     earlier call had done already).
 
-    Rows are appended to a partial file, which takes the place of `out` at the end. Its name has a digest of method,
-    seed, p, model and `source` (whatever else decides the result, such as the input's digest), so that only rows made
-    in the same way are gone on from. Raises UserError where `out` is something else than an ordinary file.
+    keep_words: a key of KEPT; by default words that decide a sentiment stay as they are, but in pairs all may
+    change. Rows are appended to a partial file, which takes the place of `out` at the end. Its name has a digest of
+    method, seed, p, model, keep_words and `source` (whatever else decides the result, such as the input's digest),
+    so that only rows made in the same way are gone on from. Raises UserError where `out` is something else than an
+    ordinary file, or another command makes it.
     """
     out = Path(out)
     p = METHODS[method] if p is None else p
     _check(out)
-    change = change_of(method, list(chain.from_iterable(rows.texts.values())), p, model)
+    keep_words = keep_words or ("none" if rows.are_pairs else "sentiment")
+    change = change_of(method, list(chain.from_iterable(rows.texts.values())), p, model, KEPT[keep_words])
     if change.said:
         print(change.said)
-    partial = _partial(out, [method, seed, p, source, *change.made_by])
-    with growing(partial) as f:
-        done = _done(f, rows, method)
-        resumed = len(done)
-        _make_others(rows, done, change, method, seed, f)
-    os.replace(partial, out)
+    partial = _partial(out, [method, seed, p, source, keep_words, *change.made_by])
+    with alone_at(out):
+        with growing(partial) as f:
+            done = _done(f, rows, method)
+            resumed = len(done)
+            _make_others(rows, done, change, method, seed, f)
+        os.replace(partial, out)
     return sum(done[id] == texts for id, texts in rows.texts.items()), resumed
 
 
@@ -110,11 +117,12 @@ def augment_by_prompting(rows, out, method, prompts, chat, seed=0, source="", **
 
     Answers are kept in a partial file as they arrive, so that none is paid for twice. It stays as long as a row has no
     copy. settings: of prompting.make_copies; they and the endpoint's address may be other ones when a command goes on.
-    Raises UserError where `out` is finished, or is something else than an ordinary file, and as make_copies does.
+    Raises UserError where `out` is finished, is something else than an ordinary file, or another command makes it, and
+    as make_copies does.
     """
     out = Path(out)
     partial = _partial(out, [method, seed, prompts, chat.body, source])
-    with Journal.opened(partial, rows.texts) as journal:
+    with alone_at(out), Journal.opened(partial, rows.texts) as journal:
         if out.exists() and not journal.answers:
             raise UserError(
                 f"{out}: there already; making it again would be paid again: remove it or choose another name"
@@ -128,8 +136,8 @@ def augment_by_prompting(rows, out, method, prompts, chat, seed=0, source="", **
             lines = (_line(id, *copies.texts[id], method) for id in rows.texts if id in copies.texts)
             with written_whole(out) as temporary:
                 temporary.write_bytes(b"".join([_header(rows), *lines]))
-    if len(copies.texts) == len(rows.texts):
-        partial.unlink(missing_ok=True)
+        if len(copies.texts) == len(rows.texts):
+            partial.unlink(missing_ok=True)
     return copies
 
 
@@ -148,7 +156,7 @@ def _partial(out, settings):
 
 
 def _header(rows):
-    names = datasets.PAIR if len(next(iter(rows.texts.values()))) == 2 else ("sentence",)
+    names = datasets.PAIR if rows.are_pairs else ("sentence",)
     return _line("id", *names, "method")
 
 
@@ -182,4 +190,5 @@ def _copies_in(line, id, texts, method):
         first, *copies, last = line.decode().split("\t")
     except ValueError:  # not UTF-8, or fewer than two cells
         return None
-    return tuple(copies) if (first, len(copies), last) == (id, len(texts), method) else None
+    sound = all(copy.strip() and "\r" not in copy for copy in copies)
+    return tuple(copies) if sound and (first, len(copies), last) == (id, len(texts), method) else None

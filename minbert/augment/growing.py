@@ -1,21 +1,17 @@
 """A file of lines that grows as they are made, so that a command which was stopped goes on where it was.
 
-One command at a time has such a file: another one ends in a line. Its lines may have been cut by a kill, or damaged by
-a disk, so none of them is believed before it is looked at.
+Its lines may have been cut by a kill, or damaged by a disk, so none of them is believed before it is looked at.
 """
 
 import contextlib
 import os
 
-from minbert.files import UserError
-
 
 @contextlib.contextmanager
 def growing(path):
     """The file at `path`, open to be read from its beginning and to be appended to; at the end it is safe on the disk.
-    Raises UserError where another command has it."""
+    Nobody else may have it: locks.alone_at."""
     with open(path, "a+b") as f:
-        _lock(f, path)
         f.seek(0)
         try:
             yield f
@@ -29,13 +25,3 @@ def whole_lines(f):
     whole, newline, _ = f.read().rpartition(b"\n")
     f.truncate(len(whole + newline))
     return whole.split(b"\n") if newline else []
-
-
-def _lock(f, path):
-    with contextlib.suppress(ImportError):  # not on Windows
-        import fcntl
-
-        try:
-            fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"{path}: another command is at work on it; wait until it ends") from None

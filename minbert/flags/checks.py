@@ -8,50 +8,94 @@ import argparse
 import hashlib
 import json
 import secrets
+import sys
 import time
 from dataclasses import fields
-from decimal import Decimal
 from pathlib import Path
 
 from datasets import GLUE_TASKS, TASKS
 from minbert.choices import CLASS_STEPS, LR_SCHEDULES
 from minbert.files import UserError, short
-from minbert.flags import types
+from minbert.flags import own_task, types
+from minbert.flags.config_file import with_config
+from minbert.flags.extension import GROW, extension
 from minbert.flags.fields import needs_of, take
 from minbert.flags.groups import COURSE_NAMES, INPUTS, OUTPUTS, Heads
 from minbert.flags.methods import FROM_COPIES, Regularizers, SemiSupervised
-from minbert.flags.parser import DEFAULTS, GROUPS, Options, build_parser, scored_tasks
+from minbert.flags.parser import DEFAULTS, GROUPS, Options, also_scored_once, build_parser
 from minbert.methods.schedules import SCHEDULES
 
 LEARNING_RATES = {"pretrain": 1e-3, "finetune": 1e-5}
-NOT_SAVED = ("resume", "evaluate", "predict", "input")  # not part of what a run computes
-MAY_CHANGE = ("run_dir", "tensorboard", "checkpoint_minutes", "skip_test")  # these do not decide it either
+NOT_SAVED = ("resume", "config", "evaluate", "predict", "input", "output", "format", "export")  # not what a run is
+MAY_CHANGE = ("run_dir", "tensorboard", "checkpoint_minutes", "skip_test", "keep_state", "log_every")
 WRITTEN = (*OUTPUTS, "plain_dir")  # where a run writes besides its own folder, which decides nothing either
+# Where files are, which decides nothing: what is in them is held by the record of model and data
+ELSEWHERE = (*MAY_CHANGE, *WRITTEN, "data_dir", "glue_dir", "imdb_dir", "text", *INPUTS, "train", "dev", "test")
+OF_METHODS = [one.name for group in (Heads, Regularizers, SemiSupervised) for one in fields(group)]
 NOT_WITH_SCHEMES = (
-    *(one.name for group in (Heads, Regularizers, SemiSupervised) for one in fields(group) if one.name != "pooling"),
+    *(name for name in OF_METHODS if name not in ("pooling", "head_bias")),
     *("schedule", "step", "task_order", "balanced_sample", "init", "eval_train"),
-    *("labels_per_class", "train_on_augmented"),
+    *("labels_per_class", "train_on_augmented", "also_score"),
 )
 NEEDS = needs_of(GROUPS.values())
 OF_BREGMAN = ("ema_decay", "consistency_weight", "ramp_up")  # what that preset settles itself
-WITH_PREDICT = ("predict", "input", "use_gpu", "precision")
+WITH_PREDICT = ("predict", "input", "output", "format", "use_gpu", "device", "precision")
 WITH_EVALUATE = (
-    *("evaluate", "data_dir", "glue_dir", "imdb_dir", "dev_limit", "run_dir", "use_gpu", "precision"),
+    *(
+        "evaluate",
+        "data_dir",
+        "glue_dir",
+        "imdb_dir",
+        "dev_limit",
+        "run_dir",
+        "use_gpu",
+        "precision",
+        "dev",
+        "test",
+        "device",
+    ),
     *INPUTS,
 )
 
 
 def parse(argv=None):
     """The command line as a namespace, not yet checked, plus `given`: the names that were on the line."""
-    options = build_parser().parse_with_given(argv)
-    for flag, useful in (("evaluate", WITH_EVALUATE), ("predict", WITH_PREDICT)):
+    parser = build_parser()
+    argv = with_config(sys.argv[1:] if argv is None else argv, parser, _flags_typed)
+    options = parser.parse_with_given(argv)
+    for flag, useful in (("evaluate", WITH_EVALUATE), ("predict", WITH_PREDICT), ("export", ("export",))):
         useless = [name for name in options.given if name not in useful]
         if getattr(options, flag) and useless:
             raise UserError(f"--{useless[0]} is of no use with --{flag}: the saved run says how it was made")
-    if options.input and not options.predict:
-        raise UserError("--input is what --predict reads: give --predict RUN too")
+    for flag in ("input", "output", "format"):
+        if flag in options.given and not options.predict:
+            raise UserError(f"--{flag} is of no use without --predict: give --predict RUN too")
+    settle_device(options)
     check_resume(options)
     return options
+
+
+def settle_device(options):
+    """--device cpu and cuda become what --use_gpu says, so that a run is the same by either name; auto becomes one of
+    the others."""
+    if options.device is None:
+        return
+    if options.device == "auto":
+        from minbert.layers import devices  # imports torch
+
+        options.device = devices.best()
+    if options.use_gpu and options.device != "cuda":
+        raise UserError(f"--use_gpu is --device cuda, not {options.device}: leave one of them out")
+    if options.device != "mps":
+        options.use_gpu, options.device = options.device == "cuda", None
+        options.given = sorted({*options.given, "use_gpu"} - {"device"})
+
+
+def _flags_typed(saved, where):
+    """{flag: value} of a run's config.json that another run like it would be given: without places of its own."""
+    flags = checked_flags(saved, build_parser(), where)
+    own = (*NOT_SAVED, *OUTPUTS, "run_dir")
+    return {name: value for name, value in flags.items() if name not in own and value != DEFAULTS[name]}
 
 
 def check_resume(options):
@@ -70,12 +114,15 @@ def check(options):
     options = argparse.Namespace(**vars(options))
     if options.lr is None:
         options.lr = LEARNING_RATES[options.option]
+    own = own_task.checked(options)
     if options.tasks is None:
-        options.tasks = list(GLUE_TASKS if options.label_scheme else COURSE_NAMES.values())
+        options.tasks = list(own) or list(GLUE_TASKS if options.label_scheme else COURSE_NAMES.values())
+    options.also_score = [task for task in options.also_score or () if task not in options.tasks] or None
     _check_rates(options)
     _check_pseudo_labels(options)
     _check_needs(options)
-    options.precision = checked_precision(options.precision, options.use_gpu)
+    options.precision = checked_precision(options.precision, options.use_gpu, options.smart)
+    _check_mps(options)
     if options.warmup and options.lr_schedule == "constant":
         others = " or ".join(name for name in LR_SCHEDULES if name != "constant")
         raise UserError(f"--warmup needs --lr_schedule {others} (a constant rate has no warm-up)")
@@ -99,11 +146,22 @@ def new_run_dir():
     return str(Path("runs") / f"{time.strftime('%Y-%m-%d_%H-%M-%S')}-{secrets.token_hex(4)}")
 
 
-def checked_precision(precision, use_gpu):
-    """The precision asked for, or the device's own."""
-    if precision == "bf16" and not use_gpu:
-        raise UserError("--precision bf16 needs --use_gpu: on most CPUs bf16 is many times slower than fp32")
-    return precision or ("bf16" if use_gpu else "fp32")
+def checked_precision(precision, use_gpu, smart=0):
+    """The precision asked for, or the device's own. Whether a CPU multiplies bf16 is asked of torch, later."""
+    if precision == "bf16" and smart:
+        raise UserError("--smart needs --precision fp32: its step of 1e-5 is lost among the three digits of bf16")
+    return precision or ("bf16" if use_gpu and not smart else "fp32")
+
+
+def _check_mps(options):
+    """What torch cannot do on Apple's GPUs."""
+    for flag, does in (
+        ("compile", options.compile),
+        ("precision", options.precision == "bf16"),
+        ("smart", options.smart),
+    ):
+        if options.device == "mps" and does:
+            raise UserError(f"--{flag} is not for --device mps yet: leave it out, or run with --device cpu")
 
 
 def _check_rates(options):
@@ -120,9 +178,10 @@ def _check_rates(options):
 
 def _check_tasks(options):
     """Refuse a flag about a task that the run does not train or score."""
-    scored, trained = scored_tasks(options.tasks), ",".join(options.tasks)
+    scored, trained = [*options.tasks, *(options.also_score or ())], ",".join(options.tasks)
     for flag, tasks in (
         *((flag, options.tasks) for flag in ("limit", "batch_size", *FROM_COPIES, "unlabeled", "train_on_augmented")),
+        ("loss_weight", options.tasks),
         ("dev_limit", scored),
     ):
         value = getattr(options, flag)
@@ -139,10 +198,11 @@ def _check_tasks(options):
 def _check_kinds(options):
     """Unknown tasks, and what flags need of their kinds: --pairs a task on pairs, --sts_head one with a score,
     --sst_head one with ordered classes, TSA and what learns from copies probabilities."""
-    names = scored_tasks(options.tasks)
-    if unknown := [name for name in names if name not in TASKS]:
-        raise UserError(f"{', '.join(unknown)}: no such task; there are {', '.join(TASKS)}")
-    tasks = {name: TASKS[name] for name in names}
+    names = [*options.tasks, *(options.also_score or ())]
+    known = {**TASKS, **take(own_task.OwnTask, vars(options)).tasks}
+    if unknown := [name for name in names if name not in known]:
+        raise UserError(f"{', '.join(unknown)}: no such task; there are {', '.join(known)}, or your own with --train")
+    tasks = {name: known[name] for name in names}
     for flag, of_use, none in (
         ("pairs", any(task.is_pair for task in tasks.values()), "no task reads pairs"),
         ("sts_head", any(task.kind == "regression" for task in tasks.values()), "no task has a score"),
@@ -161,6 +221,9 @@ def _check_heads(options):
         raise UserError("--sts_head cosine compares two embeddings, but --pairs fused has one: add --pairs concat")
     if options.sts_head == "cosine" and options.option == "pretrain":
         raise UserError("--sts_head cosine has nothing to train on a frozen trunk: use --option finetune")
+    if options.head_bias != DEFAULTS["head_bias"] and (options.init or options.sts_head == "cosine"):
+        why = "--init brings heads that are trained" if options.init else "--sts_head cosine has no layer"
+        raise UserError(f"--head_bias {options.head_bias}: {why}")
     if options.sts_cosine != DEFAULTS["sts_cosine"] and options.sts_head != "cosine":
         raise UserError(f"--sts_cosine {options.sts_cosine} needs --sts_head cosine")
     if options.sts_predict != DEFAULTS["sts_predict"] and options.sts_head not in CLASS_STEPS:
@@ -192,6 +255,8 @@ def _check_extras(options):
         step = options.step or SCHEDULES[options.schedule].step
         if step != "summed" or len(options.tasks) < 2:
             raise UserError("--pcgrad needs steps with several tasks: --schedule simultaneous, or --step summed")
+        if options.accumulate > 1:
+            raise UserError("--pcgrad projects the gradients of one step, so --accumulate has none to add up")
 
 
 def _check_needs(options):
@@ -259,17 +324,19 @@ def to_saved(options):
 def digest(saved):
     """16 hex digits of the flags of a config.json, but for those that decide nothing or that its record of model and
     data holds by content. One at its default is left out: a flag that is new some day changes no digest."""
-    where = (*MAY_CHANGE, *WRITTEN, "model", "init", "data_dir", "glue_dir", "imdb_dir", "text", *INPUTS)
+    where = (*ELSEWHERE, "model", "init", "also_score")  # also_score: the state's own heads tell, older records lack it
     deciding = {name: value for name, value in saved.items() if name not in where and value != DEFAULTS.get(name)}
     return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def resumed(options, saved):
-    """The flags, as a namespace, of the run being continued; one given now must agree with them. Raises UserError."""
+    """The flags, as a namespace, of the run being continued; one given now must agree with them, or be one that may
+    change. Raises UserError."""
     saved = checked_flags(saved, build_parser(), f"--resume {folder_of(options)}")
-    refuse_other_flags(options, saved, (*MAY_CHANGE, *WRITTEN))
-    given = [name for name in WRITTEN if name in options.given]
-    keep = {name: getattr(options, name) for name in (*NOT_SAVED, *MAY_CHANGE, *given, "given")}
+    refuse_other_flags(options, saved, (*MAY_CHANGE, *WRITTEN, *GROW))
+    extension(options, saved)
+    given = [name for name in (*MAY_CHANGE, *WRITTEN, *GROW) if name in options.given]
+    keep = {name: getattr(options, name) for name in (*NOT_SAVED, "run_dir", *given, "given")}
     return argparse.Namespace(**{**saved, **keep})
 
 
@@ -284,10 +351,12 @@ def of_saved_run(options, saved, folder):
     """The flags, as a namespace, of the run in a folder that is not to be trained on, with those given now. What it
     began with (--init) is past, its own prediction files (--sst_dev_out and its kin) stay as they are, and --skip_test
     was for its end."""
-    now = {name: getattr(options, name) for name in ("use_gpu", "precision", "given")}
+    saved = checked_flags(saved, build_parser(), folder)
+    now = {name: getattr(options, name) for name in ("use_gpu", "device", "precision", "given")}
+    if now["precision"] is None and now["use_gpu"] == saved["use_gpu"]:
+        now["precision"] = saved["precision"]  # on its own device a run gives the answers that it was scored with
     now |= dict.fromkeys(("init", *OUTPUTS))
     given = {name: getattr(options, name) for name in options.given}
-    saved = checked_flags(saved, build_parser(), folder)
     return argparse.Namespace(**{**saved, **now, "skip_test": False, **given})
 
 
@@ -302,6 +371,8 @@ def checked_flags(saved, parser, where):
                 "somebody changed it, or it is damaged; start a new run"
             )
         found[name] = saved[name]
+    if "also_score" in found.keys() - saved.keys() and found["tasks"]:
+        found["also_score"] = also_scored_once(found["tasks"])
     return found
 
 
@@ -312,20 +383,8 @@ def _could_be_typed(parser, name, default, value):
     if isinstance(default, bool):
         return isinstance(value, bool)
     try:
-        typed = parser.parse_args([f"--{name}={_as_typed(value)}"])
+        text = types.as_typed(value)
+        typed = parser.parse_args([f"--{name}={text}"])
     except (UserError, TypeError):
         return False
-    return getattr(typed, name) == value
-
-
-def _as_typed(value):
-    """The text that stands for a flag's value on the command line. TypeError for what no flag ever is."""
-    if isinstance(value, dict):
-        return ",".join(f"{task}={_as_typed(one)}" for task, one in value.items())
-    if isinstance(value, list):
-        return ",".join(map(_as_typed, value))
-    if isinstance(value, float):
-        return format(Decimal(repr(value)), "f")  # never 1e-05, which has no point and so would be rows, not a share
-    if isinstance(value, bool) or not isinstance(value, (int, str)):
-        raise TypeError(f"no flag is {short(value)}")
-    return str(value)
+    return getattr(typed, name) == value and "\0" not in text  # which no argument of a process can hold

@@ -16,6 +16,7 @@ from dataclasses import MISSING, field, fields
 
 from minbert.choices import told
 from minbert.files import UserError
+from minbert.flags import foreign
 
 
 def flag(default=None, needs=(), **words):
@@ -50,6 +51,14 @@ class Parser(argparse.ArgumentParser):
     def error(self, message):
         """One line instead of the whole usage."""
         raise UserError(f"{message} (see --help)")
+
+    def parse_args(self, args=None, namespace=None):
+        """As argparse's, but one line on the first argument that is none of ours: what it is called here."""
+        options, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            word = next((word for word in unknown if word.startswith("-")), unknown[0])
+            raise UserError(foreign.answer(word, list(self._option_string_actions)))
+        return options
 
     def parse_with_given(self, argv=None):
         """The command line as a namespace, and in it `given`: the names of the flags that were on it. Call it once:

@@ -35,7 +35,12 @@ class Model:
         type=types.names,
         metavar="T,...",
         help=f"tasks to train on: {', '.join(TASKS)}, or your own in datasets.TASKS (default: "
-        f"{','.join(COURSE_NAMES.values())}). Training any of the first three scores all three",
+        f"{','.join(COURSE_NAMES.values())})",
+    )
+    also_score: list | None = flag(
+        type=types.names,
+        metavar="T,...",
+        help="tasks to score too, though nothing trains their heads: what an untrained head comes to",
     )
     init: str | None = flag(
         metavar="RUN",
@@ -49,10 +54,19 @@ class Model:
         metavar="N",
         help="longest sequence in tokens (default: %(default)s, or as many as the model has positions)",
     )
+    truncate: str = flag(
+        "head", choices=("head", "tail"), help="which end is kept of a text that is longer (default: %(default)s)"
+    )
     use_gpu: bool = flag(False, help="train on the CUDA device")
+    device: str | None = flag(
+        choices=("auto", "cpu", "cuda", "mps"),
+        help="where to train: cuda is --use_gpu, mps is Apple's GPU (not run yet), auto the best that is here "
+        "(default: cpu, or cuda with --use_gpu)",
+    )
     precision: str | None = flag(
         choices=("fp32", "bf16"),
-        help="bf16: autocast with fp32 weights, GPU only (default: bf16 with --use_gpu, otherwise fp32)",
+        help="bf16: matrix products in bf16, weights in fp32; on a GPU, or a CPU with AMX or AVX512-BF16 (default: "
+        "bf16 with --use_gpu but without --smart, otherwise fp32)",
     )
 
     @property
@@ -61,8 +75,8 @@ class Model:
         return self.option == "pretrain"
 
     @property
-    def device(self):
-        return "cuda" if self.use_gpu else "cpu"
+    def runs_on(self):
+        return self.device or ("cuda" if self.use_gpu else "cpu")
 
 
 @dataclass(frozen=True)
@@ -79,6 +93,7 @@ class Heads:
         "argmax", choices=choices.STS_PREDICTIONS, help="the score that the 26 or 6 classes predict: "
     )
     sst_head: str = flag("softmax", choices=choices.SST_HEADS)
+    head_bias: str = flag("default", choices=choices.HEAD_BIASES, help="the bias of a head's layer at the start: ")
 
 
 @dataclass(frozen=True)
@@ -105,6 +120,15 @@ class Schedule:
         help="examples of each task in a batch: one number, or per task as sst=64,quora=32",
     )
     epochs: int = flag(10, type=types.positive(int), metavar="N", help="epochs")
+    max_steps: int | None = flag(
+        type=types.positive(int), metavar="N", help="end after N updates, with the epoch they end in (default: off)"
+    )
+    accumulate: int = flag(
+        1,
+        type=types.positive(int),
+        metavar="N",
+        help="an update follows the mean gradient of N steps: batches N times as large in the memory of one",
+    )
     epoch_steps: int | None = flag(
         type=types.steps,
         metavar="N",
@@ -200,11 +224,16 @@ class Run:
     """the run"""
 
     run_dir: str | None = flag(metavar="DIR", help="the run's folder, which must be new (default: runs/ and the time)")
+    config: str | None = flag(
+        metavar="FILE",
+        help="flags from a YAML or JSON file, or of a run by its config.json; those on the command line win",
+    )
     resume: str | bool | None = flag(
         nargs="?",
         const=True,
         metavar="DIR",
-        help="continue a killed run, to the same result as if it had not been killed: the run in DIR, or in --run_dir",
+        help="continue a killed run, to the same result as if it had not been killed: the run in DIR, or in --run_dir. "
+        "Flags left out are as the run has them; --epochs may be more where the rate is constant",
     )
     patience: int | None = flag(
         type=types.positive(int), metavar="N", help="stop after N epochs without a better score (default: off)"
@@ -212,7 +241,12 @@ class Run:
     checkpoint_minutes: float = flag(
         10.0, type=types.positive(float), metavar="M", help="save the state this often besides at the end of each epoch"
     )
+    log_every: int = flag(10, type=types.positive(int), metavar="N", help="write a line of log.jsonl every N updates")
     skip_test: bool = flag(False, help="no test predictions at the end, for sweeps")
+    keep_state: bool = flag(
+        False,
+        help="keep state.pt and last.safetensors when the run is finished: --resume RUN --epochs M can then go on",
+    )
     eval_train: bool = flag(False, help="also score the best model on the training sets")
     tensorboard: bool = flag(False, help="also write TensorBoard event files into the run")
     outputs: dict = one_flag_each(
@@ -241,3 +275,16 @@ class SavedRun:
         metavar="RUN", help="read sentences, or pairs with a tab between, and print what each head of a saved run says"
     )
     input: str | None = flag(metavar="FILE", help="what --predict reads (default: standard input)")
+    output: str | None = flag(
+        metavar="FILE", help="where --predict writes, whole or not at all (default: standard output)"
+    )
+    format: str = flag(
+        "text",
+        choices=("text", "json", "tsv"),
+        help="what --predict prints: text for reading, a JSON object a line, or a table",
+    )
+    export: list | None = flag(
+        nargs=2,
+        metavar=("RUN", "FOLDER"),
+        help="write each head of a saved run as FOLDER/TASK, a Hugging Face folder that transformers.pipeline runs",
+    )

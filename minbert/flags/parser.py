@@ -10,13 +10,16 @@ from datasets import TASKS
 from minbert.flags import types
 from minbert.flags.fields import Parser, add_group, defaults_of, flat, take
 from minbert.flags.groups import COURSE_NAMES, Data, Heads, Model, Optimisation, Run, SavedRun, Schedule
+from minbert.flags.help import ShortHelp
 from minbert.flags.methods import PseudoLabels, Regularizers, SemiSupervised
+from minbert.flags.own_task import OwnTask
 
 EPILOG = """examples:
   python multitask_classifier.py --option finetune --use_gpu
   python multitask_classifier.py --option finetune --model minilm --lr 5e-5 --batch_size 16 --epochs 3 \\
       --lr_schedule linear --warmup 0.1 --clip 1 --weight_decay 0.01 --limit quora=14057
   python multitask_classifier.py --option finetune --schedule in_turn --pairs concat --init runs/HEADS
+  python multitask_classifier.py --option finetune --train my.csv --dev my-dev.csv --text review --label stars
   python multitask_classifier.py --resume runs/NAME
   python multitask_classifier.py --evaluate runs/NAME
   echo "A fine film." | python multitask_classifier.py --predict runs/NAME
@@ -32,6 +35,7 @@ GROUPS = {
     "unlabelled": SemiSupervised,
     "pseudo_labels": PseudoLabels,
     "data": Data,
+    "own": OwnTask,
     "run": Run,
 }
 
@@ -48,6 +52,7 @@ class Options:
     unlabelled: SemiSupervised
     pseudo_labels: PseudoLabels
     data: Data
+    own: OwnTask
     run: Run
     given: tuple = ()
 
@@ -77,13 +82,15 @@ class Options:
     @property
     def scored(self):
         """{name: Task} of every task with a head."""
-        return {name: TASKS[name] for name in scored_tasks(self.model.tasks)}
+        known = {**TASKS, **self.own.tasks}
+        return {name: known[name] for name in (*self.model.tasks, *(self.model.also_score or ()))}
 
 
-def scored_tasks(trained):
-    """Every task with a head: those trained, and all of the course's three once one of them is trained."""
+def also_scored_once(trained):
+    """What a run from before --also_score scored besides the tasks it trained, or None: the others of the course's
+    three, once one of them was trained."""
     three = list(COURSE_NAMES.values())
-    return trained + [task for task in three if task not in trained and set(three) & set(trained)]
+    return [task for task in three if task not in trained and set(three) & set(trained)] or None
 
 
 DEFAULTS = {**defaults_of(GROUPS.values()), **defaults_of([SavedRun])}
@@ -97,7 +104,10 @@ def build_parser():
         "predictions.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        add_help=False,
     )
+    parser.add_argument("-h", "--help", action=ShortHelp, help="the flags that most runs need, and the names of all")
+    parser.add_argument("--help-all", action="help", help="every flag in full")
     for group in (*GROUPS.values(), SavedRun):
         add_group(parser, group)
     parser.add_argument(

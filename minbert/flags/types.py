@@ -1,6 +1,12 @@
 """Types of command-line values: each turns text into a value, or says in one line what was expected."""
 
 import argparse
+import contextlib
+import json
+import re
+from decimal import Decimal
+
+from minbert.files import short
 
 FLOAT_MAX = 3.4e38  # the largest number that torch's floats hold
 MOST_STEPS = 10**7  # those of an epoch are a list in memory, some gigabytes of it at this length
@@ -77,6 +83,37 @@ def rows_or_share(text):
     return value
 
 
+def task_name(text):
+    """What a task of one's own may be called: it names files, weights and flags' values."""
+    if not re.fullmatch(r"[a-z][a-z0-9_-]{0,30}", text):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected up to 31 of a-z, 0-9, - and _, a letter first")
+    return text
+
+
+def class_names(text):
+    """Names of classes: a JSON list of texts, or names with commas between them."""
+    found = [name.strip() for name in text.split(",")]
+    if text.startswith("["):
+        with contextlib.suppress(ValueError):
+            found = json.loads(text)
+    if not all(isinstance(name, str) and name and name.isprintable() for name in found):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected names with commas between them, or a JSON list of them")
+    if len(set(found)) < len(found) or len(found) < 2:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected two names or more, each once")
+    return found
+
+
+def score_range(text):
+    """LOW,HIGH -> [low, high]."""
+    try:
+        low, high = map(float, text.split(","))
+    except ValueError:
+        low, high = 0.0, 0.0
+    if not -FLOAT_MAX < low < high < FLOAT_MAX:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected two numbers LOW,HIGH, the smaller one first")
+    return [low, high]
+
+
 def per_task(value_type):
     def parse_pairs(text):
         values = {}
@@ -104,3 +141,18 @@ def one_or_several(value_type):
 
 def one_or_per_task(value_type):
     return lambda text: per_task(value_type)(text) if "=" in text else value_type(text)
+
+
+def as_typed(value):
+    """The text that stands for a flag's value on the command line. TypeError for what no flag ever is."""
+    if isinstance(value, dict):
+        return ",".join(f"{task}={as_typed(one)}" for task, one in value.items())
+    if isinstance(value, list):
+        texts = all(isinstance(one, str) for one in value)
+        plain = all("," not in one and one == one.strip() and one[:1] != "[" for one in value) if texts else True
+        return ",".join(map(as_typed, value)) if plain else json.dumps(value)
+    if isinstance(value, float):
+        return format(Decimal(repr(value)), "f")  # never 1e-05, which has no point and so would be rows, not a share
+    if isinstance(value, bool) or not isinstance(value, (int, str)):
+        raise TypeError(f"no flag is {short(value)}")
+    return str(value)

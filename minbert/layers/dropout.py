@@ -35,6 +35,26 @@ class Dropout(nn.Module):
         return f"p={self.p}"
 
 
+def drawn_again(function, device):
+    """`function`, the second and every later call of which draws the random numbers that its first call draws: with the
+    same dropout, what two calls differ by is what their arguments differ by."""
+    device = torch.device(device)
+    states = []
+
+    def call(*arguments):
+        if not states:
+            states.append((torch.get_rng_state(), torch.cuda.get_rng_state(device) if device.type == "cuda" else None))
+            return function(*arguments)
+        on_cpu, on_gpu = states[0]
+        with torch.random.fork_rng([device] if on_gpu is not None else []):
+            torch.set_rng_state(on_cpu)
+            if on_gpu is not None:
+                torch.cuda.set_rng_state(on_gpu, device)
+            return function(*arguments)
+
+    return call
+
+
 def random_scale(shape, p, dtype=torch.float32):
     """A tensor of `shape` on the CPU: 0 with probability p (rounded to 1/65536), otherwise 1 / (1 - p)."""
     dropped = min(round(p * STEPS), STEPS - 1)  # how many of the 65536 values mean "drop"

@@ -14,11 +14,11 @@ from minbert.training.inference import read_lines
 HELD_OUT = 0.02  # share of the texts; which ones is drawn by SUBSET_SEED, whatever the run's own seed
 
 
-def read_text(files, tasks, data):
-    """({task or file: {"train": Split of its Examples}}, notes): `files`, or where there are none the training sets of
-    `tasks` as the group of flags `data` says."""
+def read_text(files, columns, tasks, data):
+    """({task or file: {"train": Split of its Examples}}, notes): `files` (their `columns`, where these are named), or
+    where there are none the training sets of `tasks` as the group of flags `data` says."""
     if files:
-        found, notes = {name: _read_file(Path(name)) for name in files}, []
+        found, notes = {name: _read_file(Path(name), columns) for name in files}, []
     else:
         folder, why = data_folder(data.data_dir)
         found, notes = {name: _read_task(name, folder, data.limit.get(name)) for name in tasks}, [why]
@@ -37,9 +37,9 @@ def _read_task(name, folder, limit):
     return subset(examples, limit) if limit else examples
 
 
-def _read_file(path):
-    if path.name.endswith((".csv", ".tsv", ".jsonl", ".jsonl.gz")):
-        texts, skipped, broken = read_rows(path)
+def _read_file(path, columns):
+    if columns or path.name.endswith((".csv", ".tsv", ".jsonl", ".jsonl.gz")):
+        texts, skipped, broken = read_rows(path, columns=columns)
     else:
         texts = {str(i): (line,) for i, line in enumerate(read_lines(path), start=1) if line.strip()}
         skipped, broken = [], []

@@ -16,14 +16,19 @@ from bert import BertForMaskedLM
 from minbert import hub
 from minbert.files import UserError, write_json
 from minbert.flags import checks as command_line
+from minbert.layers.precision import autocast, precision_told
 from minbert.masked_lm.masking import exam_of, masked_batch, perplexity
 from minbert.masked_lm.text import encode, hold_out, read_text
 from minbert.methods.objective import Loss
 from minbert.text.tokenization import copy_tokenizer
+from minbert.training.checkpoint import drop_state
 from minbert.training.data import fit_to_checkpoint
-from minbert.training.loop import Loop, say
+from minbert.training.loop import Loop
 from minbert.training.plan import Plan
 from minbert.training.run_folder import RUN, check_device, check_unchanged, describe_run, is_over, take_over_threads
+from minbert.training.saved import LOG
+from minbert.training.screen import say
+from minbert.training.step_log import StepLog
 from minbert.training.trainer import make_optimizer
 
 TEXT = "text"  # what the one "task" is called
@@ -51,6 +56,7 @@ class MaskedLMTrainer:
             exam=self,
             folder=folder,
             minutes=options.run.checkpoint_minutes,
+            log=StepLog(folder / LOG, options.run.log_every),
             examine_first=True,
             identity=identity,
             status=lambda: f", held-out perplexity {self.loop.progress.history[-1]['perplexity']:.2f}",
@@ -71,7 +77,7 @@ class MaskedLMTrainer:
         return Loss({(TEXT, ""): losses.sum() / max(len(losses), 1)}, {}, len(masked[0].ids))
 
     def _losses(self, tokens, chosen, labels):
-        with torch.autocast("cuda", torch.bfloat16, enabled=self.precision == "bf16"):
+        with autocast(self.device, self.precision):
             return self.model.losses(tokens, chosen, labels)
 
     # --------------------------------------------------------------------------------- the exam after each epoch
@@ -117,17 +123,17 @@ class MaskedLMTrainer:
         print(f"held-out perplexity {before:.2f} before, {after:.2f} after; --model {result}")
 
 
-def pretrain(options, files, flags, folder, before):
-    """A run in `folder`, from its first line to its last file. files: the text, or None for that of the tasks; flags:
-    as config.json records them; before: the config.json of the run to resume, or None."""
+def pretrain(options, text, flags, folder, before):
+    """A run in `folder`, from its first line to its last file. text: (its files, or None for that of the tasks, and the
+    columns in them); flags: as config.json records them; before: the config.json of the run to resume, or None."""
     check_device(options.model, "--use_gpu:")
     if before:
         take_over_threads(before)
     # 1. the checkpoint and the text
     found = hub.resolve(options.model.model)
-    print(f"model: {found.name}, {found.source}")
+    print(f"model: {found.name}, {found.source}\n{precision_told(options.model.runs_on, options.model.precision)}")
     tokenizer, max_length = fit_to_checkpoint(found, options.model.max_length, "max_length" in options.given, False)
-    data, notes = read_text(files, options.tasks, options.data)
+    data, notes = read_text(*text, options.tasks, options.data)
     print("\n".join(notes))
     config = describe_run({**flags, "max_length": max_length}, options.model, found, data, notes)
     if before:
@@ -137,7 +143,7 @@ def pretrain(options, files, flags, folder, before):
             return
     # 2. the model, the head of which may be new
     torch.manual_seed(options.schedule.seed)
-    model = BertForMaskedLM.from_pretrained(found.folder).to(options.model.device)
+    model = BertForMaskedLM.from_pretrained(found.folder).to(options.model.runs_on)
     sequences, identity = encode(data, tokenizer, max_length), command_line.digest(config["flags"])
     trainer = MaskedLMTrainer(model, tokenizer, sequences, options, folder, identity)
     # 3. the run
@@ -150,3 +156,4 @@ def pretrain(options, files, flags, folder, before):
     print(f"run: {folder}\nplan: {len(trainer.text):,} different texts, {head}, {updates:,} updates")
     trainer.loop.run()
     trainer.finish(found)
+    drop_state(folder, options.run)

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 import evaluation
+from minbert.layers.dropout import drawn_again
 from minbert.layers.packing import to_device
 from minbert.methods.regularizers import r_drop, smoothness
 from minbert.methods.semi_supervised import (
@@ -125,6 +126,8 @@ class Objective:
             loss.shares[task, "TSA kept"] = kept.float().mean()
         else:
             loss.terms[task, ""] = head.loss(logits, labels)
+        if task in self.regularizers.loss_weight:
+            loss.terms[task, ""] = self.regularizers.loss_weight[task] * loss.terms[task, ""]
         if self.regularizers.r_drop:
             loss.terms[task, "R-Drop"] = self.regularizers.r_drop * r_drop(head, logits)
 
@@ -179,6 +182,8 @@ class Objective:
                 hidden = model.bert.encode(embedded, tokens.packing)
                 return self._logits(model, model.pool(hidden, tokens, sequences))
 
+        if self.regularizers.smart:
+            after_embedding = drawn_again(after_embedding, self.device)
         return after_embedding(embedded), embedded, after_embedding
 
     @torch.no_grad()

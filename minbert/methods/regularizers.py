@@ -46,15 +46,17 @@ def smoothness(classify, embedded, logits, heads, noise=1e-5, step_size=1e-3, ra
 
         d ~ N(0, noise^2)    g = gradient of the divergence by d    d <- clamp(d + step_size g / |g|_inf, +-radius)
 
-    classify    function from embedded tokens [N, H] to {task: logits [B, outputs]}: all of the model after them
+    classify    function from embedded tokens [N, H] to {task: logits [B, outputs]}: all of the model after them, with
+                the same dropout in each call (dropout.drawn_again)
     embedded    [N, H], the output of the embedding;  logits  {task: what `classify` made of it};  heads  {task: head}
     noise, step_size, radius    the paper's sigma, eta and epsilon, at its values (section 4)
 
     Returns {task: scalar}; its gradient reaches embeddings, trunk and heads. Costs two more forward passes and two
-    more backward. Dropout, where it is on, is drawn anew in each pass, and then outweighs so small a change; without
-    it, d = 0 gives exactly 0. Each token's g is divided by its own largest entry, as in the authors' code, so that no
-    task's gradient hides another's. That code then has no projection but divides noise and step together by their
-    largest entry, hence d far beyond any radius; here the paper is followed.
+    more backward. With the same dropout in all passes d = 0 gives exactly 0. (The paper does not say; dropout drawn
+    anew changes the outputs far more than so small a d does, and the term is then R-Drop's.) Each token's g is
+    divided by its own largest entry, as in the authors' code, so that no task's gradient hides another's. That code
+    then has no projection but divides noise and step together by their largest entry, hence d far beyond any
+    radius; here the paper is followed.
     """
     clean = {task: output.detach() for task, output in logits.items()}
     dtype = torch.promote_types(embedded.dtype, torch.float32)  # half precision would round x + d to x

@@ -20,7 +20,7 @@ from minbert.tables.common import (
     figures,
     on_cpu,
 )
-from minbert.tables.rows import Row, Table
+from minbert.tables.rows import Row, Table, alone
 
 KALICKI = {"epochs": 10, "pairs": "concat", "sts_head": "linear", "eval_train": True}
 SHUFFLED = {"shuffle": "once"}  # Algorithms 1 and 2 shuffle before the first epoch
@@ -42,7 +42,7 @@ def with_figures(rows, columns, *values):
     return (*rows[:-1], replace(rows[-1], paper=figures(columns, *values)))
 
 
-SST_ALONE = two_phases("sst", "Only SST", {**KALICKI, "tasks": "sst"}, heads_batch=64)
+SST_ALONE = two_phases("sst", "Only SST", {**KALICKI, **alone("sst")}, heads_batch=64)
 CFIMDB_ALONE = two_phases("cfimdb", "Only CFIMDB", {"epochs": 10, "tasks": "cfimdb"}, heads_batch=8)
 IN_TURN = two_phases("in_turn", "In turn", {**KALICKI, **SHUFFLED, "schedule": "in_turn"})
 MTDNN = two_phases("mtdnn", "MT-DNN with upsampling", {**KALICKI, **SHUFFLED, "schedule": "mtdnn_upsample"})

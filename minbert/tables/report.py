@@ -1,19 +1,17 @@
-"""A table's results for reading: Markdown with the paper's figures beside ours, and the comparison of two rows.
+"""A table's results for reading: Markdown with the paper's figures beside ours.
 
 Means are over seeds, deviations are sample standard deviations (n - 1). Results of different fractions, models or data
 are never averaged together, and a result whose row has changed since is not shown.
 """
 
-import math
 import statistics
 from dataclasses import dataclass, field
 
-from minbert.files import UserError
 from minbert.hub import MINILM, SHA256
 from minbert.tables import store
 from minbert.tables.jobs import Job
 from minbert.tables.record import figure, value_at
-from minbert.tables.rows import Row, find_row, split_and_task
+from minbert.tables.rows import Row, split_and_task
 from minbert.tables.standing import why_changed
 
 MINILM_NOTE = (
@@ -21,6 +19,8 @@ MINILM_NOTE = (
     "inference pairs and many other sentence pairs, so its Quora, QQP, MNLI, RTE and STS figures are not those of a "
     "model that never saw such pairs."
 )
+
+NEARLY = 0.01  # a share of examples kept that is nearly none; 1 less this is nearly all
 
 
 @dataclass
@@ -64,6 +64,17 @@ def collect(table):
     return lines
 
 
+def untreated(line):
+    """In words, what of its method a row never got: TSA or a threshold that, in every epoch of every seed, kept nearly
+    none of the examples, or nearly all. Empty where it was treated."""
+    shares = {}
+    for record in (record for result in line.results for record in result["history"]):
+        for name, share in record.get("kept", {}).items():
+            shares.setdefault(name, []).append(share)
+    none = [f"{name} at most {NEARLY}" for name, kept in shares.items() if max(kept) <= NEARLY]
+    return none + [f"{name} at least {1 - NEARLY}" for name, kept in shares.items() if min(kept) >= 1 - NEARLY]
+
+
 def mean_and_deviation(values):
     """(mean, sample standard deviation) of a list; the deviation of fewer than two values is None."""
     return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
@@ -75,41 +86,52 @@ def mean_and_deviation(values):
 def markdown(table, lines):
     """The table, its legend and what is open as Markdown."""
     head = ["", *table.columns, "fraction", "seeds", "epochs", "minutes"]
-    body = [[label(line, lines), *_cells(table, line), *_circumstances(line)] for line in lines]
-    parts = [f"## {table.title}", _grid([head, *body]), _legend(table, lines), *([table.note] if table.note else [])]
+    body = [[label(line, lines), *cells_of(table, line), *circumstances(line)] for line in lines]
+    parts = [f"## {table.title}", grid([head, *body]), legend(table, lines), *([table.note] if table.note else [])]
     if notes := [f"- {row.title}: {row.note}" for row in table.rows if row.note]:
         parts.append("\n".join(notes))
+    if missed := [f"- {line.row.title}: {', '.join(what)}" for line in lines if (what := untreated(line))]:
+        parts.append("† Not treated, so no comparison: kept in every epoch of every seed\n" + "\n".join(missed))
     if waiting := [line for line in lines if not line.results]:
         names = [line.row.name + (" (changed since it ran)" if line.stale else "") for line in waiting]
         parts.append(f"Open: {', '.join(names)}.")
     return "\n\n".join(parts) + "\n"
 
 
-def _cells(table, line):
+def cells_of(table, line):
     """Each column's cell: `mean ± deviation (paper's figure)`, * if measured on part of a dev set."""
     cells = []
     for heading, path in table.columns.items():
         values, paper = line.values(path), line.row.paper.get(heading)
         cell = "open" if paper is not None and not line.results else "–" if paper is not None else ""
         if values:
-            mean, deviation = mean_and_deviation(values)
-            cell = _mean(mean, deviation)
-            cell += "*" if _on_part(line, path) else ""
+            cell = mean_text(values) + ("*" if is_on_part(line, path) else "") + _last(line, path, values)
         cells.append(cell + (f" ({paper:.3f})" if paper is not None else ""))
     return cells
 
 
-def _mean(mean, deviation):
+def _last(line, path, best):
+    """The last epoch's mean in brackets, where it is another than the best one's: the best is chosen on the dev set
+    itself, which hides the harm of later epochs."""
+    last = line.values(f"last_epoch.{path}")
+    if last == best or len(last) < len(best):
+        return ""
+    return f" [last {statistics.fmean(last):.3f}]"
+
+
+def mean_text(values):
+    """The seeds' mean ± their deviation."""
+    mean, deviation = mean_and_deviation(values)
     return f"{mean:.3f}" + (f" ± {deviation:.3f}" if deviation is not None else "")
 
 
-def _on_part(line, path):
+def is_on_part(line, path):
     """Whether the figure at `path` was measured on part of a dev set."""
     limited, (split, task) = line.results[0]["flags"]["dev_limit"], split_and_task(path)
     return split.startswith("dev") and (bool(limited) if task is None else task in limited)
 
 
-def _circumstances(line):
+def circumstances(line):
     if not line.results:
         return ["", "0", "", ""]
     epochs = sorted({result["scores"]["epochs"] for result in line.results})
@@ -119,9 +141,9 @@ def _circumstances(line):
 
 
 def label(line, lines):
-    """The row's title; with model and data where the table mixes several."""
+    """The row's title, † where it was not treated; with model and data where the table mixes several."""
     mixed = len(_settings(lines)) > 1 and line.results
-    return line.row.title + (f" [{_setting(line)}]" if mixed else "")
+    return line.row.title + (" †" if untreated(line) else "") + (f" [{_setting(line)}]" if mixed else "")
 
 
 def _setting(line):
@@ -132,7 +154,7 @@ def _settings(lines):
     return list(dict.fromkeys(_setting(line) for line in lines if line.results))
 
 
-def _grid(rows):
+def grid(rows):
     """Rows of cells as an aligned Markdown table."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     padded = [[cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in rows]
@@ -140,7 +162,7 @@ def _grid(rows):
     return "\n".join("| " + " | ".join(row) + " |" for row in padded)
 
 
-def _legend(table, lines):
+def legend(table, lines):
     text = [
         f"Dev set, the best epoch: mean ± standard deviation over seeds ({table.reference}'s figure). "
         f"Source: {table.source}."
@@ -151,7 +173,7 @@ def _legend(table, lines):
         text.append(f"Model and data: {'; '.join(_settings(lines))}. Machine: {', '.join(devices)}.")
     if any(line.results[0]["model"]["sha256"] == SHA256[MINILM] for line in measured):
         text.append(MINILM_NOTE)
-    if any(_on_part(line, path) and line.values(path) for line in measured for path in table.columns.values()):
+    if any(is_on_part(line, path) and line.values(path) for line in measured for path in table.columns.values()):
         text.append("* on a fixed part of the dev set (--dev_limit).")
     told = [result["masked_lm"]["scores"] for line in measured for result in line.results if "masked_lm" in result]
     for scores in {scores["perplexity"]: scores for scores in told}.values():
@@ -159,69 +181,8 @@ def _legend(table, lines):
             f"The masked-LM checkpoint: {scores['texts']:,.0f} texts, epochs: {scores['epochs']:g}; held-out "
             f"perplexity {scores['perplexity_before']:.1f} before, {scores['perplexity']:.1f} after."
         )
+    if any(_last(line, path, line.values(path)) for line in measured for path in table.columns.values()):
+        text.append("[last ...]: the mean after the last epoch, where the best one was another.")
     if any(line.fraction < 1 for line in measured):
         text.append("A fraction below 1: trained on that fixed share of each task's training rows.")
     return " ".join(text)
-
-
-# ----------------------------------------------------------------------------------------------------- comparison
-
-
-def compare(table, one, other, headings=None):
-    """Two rows as Markdown, column by column over the seeds that both have.
-
-    d = m1 - m2 of the means m over the seeds; s1, s2 the rows' sample standard deviations. Two deviations of the
-    difference are 2 sqrt(s1^2 + s2^2): of two runs, one of each row, not of the two means, whose difference is known
-    better than that, so that "beyond" is said with care. It is not said of fewer than 3 seeds. Rows are compared on the
-    same fraction, model and data only. Raises UserError where no seed has both.
-    """
-    if unknown := [heading for heading in headings or () if heading not in table.columns]:
-        raise UserError(f"table {table.name} has no column {unknown[0]}; its columns: {', '.join(table.columns)}")
-    rows = [find_row(table, name) for name in (one, other)]
-    lines = collect(table)
-    first, second = ([line for line in lines if line.row == row and line.results] for row in rows)
-    matching = [(a, b) for a in first for b in second if _comparable(a, b)]
-    if not matching:
-        raise UserError(f"{one} and {other} of table {table.name} have no seed, model and data in common: run both")
-    grid = [["", one, other, "difference", "two deviations", "seeds", ""]]
-    for a, b in matching:
-        seeds = _seeds(a) & _seeds(b)
-        pair = [Line(line.row, [result for result in line.results if result["seed"] in seeds]) for line in (a, b)]
-        share = f" ({a.fraction:g} of the training rows)" if a.fraction < 1 else ""
-        for heading in headings or table.columns:
-            path = table.columns[heading]
-            values = [line.values(path) for line in pair]
-            if all(len(found) == len(seeds) for found in values):
-                mark = "*" if any(_on_part(line, path) for line in pair) else ""
-                grid.append([heading + mark + share, *_difference(*values)])
-    return f"## {rows[0].title} against {rows[1].title}\n\n{_grid(grid)}\n"
-
-
-def _difference(one, other):
-    """The cells of two lists of figures, of one seed each: both means, the difference, two deviations, and the word."""
-    (mean1, s1), (mean2, s2) = mean_and_deviation(one), mean_and_deviation(other)
-    cells = [_mean(mean1, s1), _mean(mean2, s2), f"{mean1 - mean2:+.3f}"]
-    if s1 is None:
-        return [*cells, "", "1", "no claim"]
-    two = 2 * math.sqrt(s1**2 + s2**2)
-    word = "no claim" if len(one) < 3 else "beyond" if abs(mean1 - mean2) > two else "within"
-    return [*cells, f"{two:.3f}", str(len(one)), word]
-
-
-def _seeds(line):
-    return {result["seed"] for result in line.results}
-
-
-def _comparable(one, other):
-    """Whether two lines have a seed, the fraction, the model and the content of the files that both use in common."""
-    a, b = one.results[0], other.results[0]
-    return (
-        bool(_seeds(one) & _seeds(other))
-        and one.fraction == other.fraction
-        and a["model"]["sha256"] == b["model"]["sha256"]
-        and all(_digests(a)[file] == _digests(b)[file] for file in _digests(a).keys() & _digests(b).keys())
-    )
-
-
-def _digests(result):
-    return {(task, split): s["sha256"] for task, splits in result["data"].items() for split, s in splits.items()}

@@ -13,7 +13,7 @@ Sources (CS224N reports):
 """
 
 from minbert.tables.common import DEV, NO_TEST_LABELS, TEST, UNEVEN, cpu_twin, figures, on_cpu
-from minbert.tables.rows import Row, Table, split_and_task
+from minbert.tables.rows import Row, Table, alone, split_and_task
 from minbert.tables.strategies import CONCAT, EVEN, QIN, QIN_COLUMNS, YAN, YAN_COLUMNS
 
 
@@ -73,7 +73,7 @@ def few_labels(task, title, metric, counts, text, methods=("tsa", "uda", "teache
         title=f"{title} from a few labels and fresh text",
         source="not in the reports",
         columns=columns,
-        flags={**FEW, "tasks": task, **flags},
+        flags={**FEW, **alone(task), **flags},
         rows=tuple(rows),
         note=f"{FEW_NOTE} {note}".strip(),
     )
@@ -256,7 +256,7 @@ QIN_TEACHER = Table(
     flags=QIN,
     note=f"{WHO} Its consistency is symmetric KL where it says no more. {CONCAT}",
     rows=(
-        Row("sst", "Only SST", {"tasks": "sst"}, paper=figures(QIN_COLUMNS, 0.516, 0.463, 0.248, 0.409)),
+        Row("sst", "Only SST", alone("sst"), paper=figures(QIN_COLUMNS, 0.516, 0.463, 0.248, 0.409)),
         Row(
             "sst-teacher",
             "Only SST, mean teacher",
@@ -267,13 +267,13 @@ QIN_TEACHER = Table(
         Row(
             "quora-teacher",
             "Only Quora, mean teacher",
-            {"tasks": "quora", "mean_teacher": "kl"},
+            {**alone("quora"), "mean_teacher": "kl"},
             paper=figures(QIN_COLUMNS, 0.197, 0.823, 0.388, 0.469),
         ),
         Row(
             "sts-teacher",
             "Only STS, squared error, mean teacher",
-            {"tasks": "sts", "sts_head": "linear", "mean_teacher": "kl"},
+            {**alone("sts"), "sts_head": "linear", "mean_teacher": "kl"},
             paper=figures(QIN_COLUMNS, 0.203, 0.594, 0.722, 0.506),
         ),
         Row(

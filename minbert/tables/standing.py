@@ -5,6 +5,7 @@ content, wherever they lie, and, where the row starts from another's weights, th
 """
 
 from minbert.flags import checks as command_line
+from minbert.flags.parser import also_scored_once
 from minbert.tables import store
 from minbert.tables.jobs import PATHS, model_of, on_this_machine, placed, resolve
 from minbert.tables.record import SOURCES, checkpoint, content, fingerprint
@@ -12,7 +13,7 @@ from minbert.training.saved import GRID, RUN, saved_record
 
 # Flags that say on what machine and where. A result from a GPU stands on every other machine; model and data are
 # compared by their content, a start by its result.
-MACHINE = {"use_gpu", "precision", "compile"}
+MACHINE = {"use_gpu", "device", "precision", "compile"}
 NOT_COMPARED = {*command_line.NOT_SAVED, *command_line.MAY_CHANGE, *MACHINE, *PATHS}
 
 
@@ -50,6 +51,8 @@ def changed_flags(saved, flags):
     """Which flags of a result (or a run's config) are others now, in words; None if none. A flag that did not exist
     then had the value that is its default now."""
     now, then = resolve(flags), {**resolve({}), **saved["flags"]}
+    if "also_score" not in saved["flags"]:
+        then["also_score"] = also_scored_once(then["tasks"])
     changed = [name for name in now if name not in NOT_COMPARED and now[name] != then[name]]
     return ", ".join(f"{name} was {then[name]}, now {now[name]}" for name in changed) or None
 
@@ -63,6 +66,8 @@ def can_continue(job, flags):
     if config is None or (job.start is None and config["model"]["sha256"] != checkpoint(flags["model"])[1]):
         return False
     now = resolve(flags)
+    if config["flags"].get("skip_test") and not now["skip_test"]:
+        return False  # resumed, it would leave them out again
     return changed_flags(config, flags) is None and all(config["flags"].get(name) == now[name] for name in MACHINE)
 
 

@@ -12,7 +12,7 @@ Sources (CS224N reports):
 
 from minbert.tables.common import ALL, DEV, HEADS, NO_TEST_LABELS, STS, TEST, TRAIN, UNEVEN, figures, on_cpu
 from minbert.tables.kalicki import KALICKI_ON_CPU, KALICKI_TABLES
-from minbert.tables.rows import Row, Table
+from minbert.tables.rows import Row, Table, alone
 
 # ------------------------------------------------------------------------------------------------------------- Yan
 
@@ -74,7 +74,7 @@ YAN_STS = Table(
     source="Yan, section 4.6",
     columns={"STS": STS},
     # SST and Quora are scored beside STS, which trains neither: a part of their dev sets is enough.
-    flags={**YAN, "tasks": "sts", "dev_limit": "sst=250,quora=500"},
+    flags={**YAN, **alone("sts"), "dev_limit": "sst=250,quora=500"},
     rows=(
         Row("regression", "Regression", {}, paper={"STS": 0.868}),
         Row("classes", "26 classes", {"sts_head": "classification"}, base="regression", paper={"STS": 0.864}),
@@ -95,7 +95,7 @@ QIN1 = Table(
     flags=QIN,
     note=CONCAT,
     rows=(
-        Row("sst", "Only SST", {"tasks": "sst"}, paper=figures(QIN_COLUMNS, 0.516, 0.463, 0.248, 0.409)),
+        Row("sst", "Only SST", alone("sst"), paper=figures(QIN_COLUMNS, 0.516, 0.463, 0.248, 0.409)),
         Row(
             "uneven",
             "Round robin, uneven sets",

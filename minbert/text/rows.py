@@ -13,6 +13,7 @@ import numpy as np
 import datasets
 from minbert.files import UserError, short
 from minbert.readers import lines_of
+from minbert.text.own_files import form_of
 
 
 class Rows(NamedTuple):
@@ -23,18 +24,26 @@ class Rows(NamedTuple):
     skipped: list[str]
     broken: list[tuple[int, int]] = ()
 
+    @property
+    def are_pairs(self):
+        return any(len(texts) == 2 for texts in self.texts.values())
+
 
 COLUMNS = (datasets.PAIR, ("sentence",), ("question1", "question2"))  # of the texts, where no task names them
 
 
-def read_rows(path, task=None):
-    """The Rows of a file of text: with `task` (a name of datasets.TASKS) one in that task's form, labelled or not; else
-    JSON lines with `id` and `text` (.jsonl, .jsonl.gz), or a table under a header with `id` and the columns `sentence`
-    or `sentence1`, `sentence2`, tab separated, with double-quote quoting if its name ends in .csv.
+def read_rows(path, task=None, columns=()):
+    """The Rows of a file of text: with `task` (a name of datasets.TASKS) one in that task's form, labelled or not; with
+    `columns`, the names of one or two, one of any form that has them (own_files.form_of), its rows counted from 0 where
+    it has no `id`; else JSON lines with `id` and `text` (.jsonl, .jsonl.gz), or a table under a header with `id` and
+    the columns `sentence` or `sentence1`, `sentence2`, tab separated, with double-quote quoting if its name ends in
+    .csv.
 
     Of rows with one id, the first counts. Raises UserError for what cannot be read.
     """
     path = Path(path)
+    if columns:
+        return _table(_text_task(columns, form_of(path, columns)), path)
     if task is not None:
         if task not in datasets.TASKS:
             raise UserError(f"no task named {task!r}: choose one of {', '.join(datasets.TASKS)}")
@@ -61,8 +70,20 @@ def _plain_table(path, form, others=()):
             f"{path}: expected a header with sentence, or sentence1 and sentence2{''.join(f', {o}' for o in others)}, "
             f"and tabs between them; got {short(header)}"
         )
-    id = "id" if "id" in header else "index"
-    return _table(datasets.Task("text", "", (), columns, label="", metric="", files={}, format=form, id=id), path)
+    return _table(_text_task(columns, form, "id" if "id" in header else "index"), path)
+
+
+def _text_task(columns, form, id="id"):
+    return datasets.Task("text", "", (), tuple(columns), label="", metric="", files={}, format=form, id=id)
+
+
+def read_lines_as_rows(path):
+    """The Rows of plain text, one a line, under their line numbers; lines without text do not count. UserError where
+    there are none."""
+    rows = _first_of_each_id(((str(number), (line,)) for number, line in lines_of(path) if line.strip()), [])
+    if not rows.texts:
+        raise UserError(f"{path}: no text in it; expected one text a line")
+    return rows
 
 
 def _table(task, path):

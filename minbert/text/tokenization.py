@@ -99,6 +99,12 @@ LONG = 100  # characters for each token that is kept
 MOST_PIECES = 100  # tokens of a word: of a longer one WordPiece makes a single [UNK]
 
 
+def _plain_words(vocabulary):
+    """Some words of it that every normalizer of BERT leaves as they are, and in whose places no longer one fits."""
+    plain = (word for word in vocabulary if word.isascii() and word.isalpha() and word.islower() and len(word) < 20)
+    return sorted(plain, key=vocabulary.get)[:100]
+
+
 def _portions(texts):
     """The texts cut into lists of about PORTION characters; an empty list, if there are no texts."""
     portion, size = [], 0
@@ -127,10 +133,11 @@ def copy_tokenizer(source, folder):
 
 
 class Tokenizer:
-    """A BERT checkpoint's WordPiece tokenizer (Hugging Face's Rust one). `cls`, `sep`, `pad`, `mask` are token ids."""
+    """A BERT checkpoint's WordPiece tokenizer (Hugging Face's Rust one). `cls`, `sep`, `pad`, `mask` are token ids.
+    truncate: of a text that is too long, the "head" is kept or the "tail"."""
 
-    def __init__(self, rust, path="the tokenizer"):
-        self.path = path  # for messages
+    def __init__(self, rust, path="the tokenizer", truncate="head"):
+        self.path, self.truncate = path, truncate  # the path is for messages
         # Saved tokenizers may carry a truncation and a padding of their own.
         rust.no_truncation()
         rust.no_padding()
@@ -143,8 +150,12 @@ class Tokenizer:
         """{token: id}, by id."""
         return dict(sorted(self._rust.get_vocab().items(), key=lambda item: item[1]))
 
+    def to_json(self):
+        """The contents of a tokenizer.json, without truncation and padding."""
+        return self._rust.to_str()
+
     @classmethod
-    def from_folder(cls, folder, most=1 << 31):
+    def from_folder(cls, folder, most=1 << 31, truncate="head"):
         """From `tokenizer.json`, else from `vocab.txt` (lower-casing, as bert-base-uncased). Raises UserError where
         neither can be read, BERT's special tokens or its frame are missing, or an id is none of its model's `most`."""
         whole, vocabulary = Path(folder) / "tokenizer.json", Path(folder) / "vocab.txt"
@@ -156,7 +167,7 @@ class Tokenizer:
             if path == vocabulary:
                 words = {word.rstrip(): id for id, word in enumerate(text.removesuffix("\n").split("\n"))}
                 text = tokenizers.BertWordPieceTokenizer(words, lowercase=True).to_str()
-            tokenizer = cls(tokenizers.Tokenizer.from_str(text), path)
+            tokenizer = cls(tokenizers.Tokenizer.from_str(text), path, truncate)
             tokenizer._check(path, most)
         return tokenizer
 
@@ -172,6 +183,12 @@ class Tokenizer:
             raise UserError(
                 f"{path}: not a tokenizer of BERT: it does not frame a text as [CLS] a [SEP], and a pair as "
                 "[CLS] a [SEP] b [SEP] of types 0 and 1; take the file of the model's own checkpoint"
+            )
+        words = _plain_words(ids)
+        if self._rust.encode(" ".join(words), add_special_tokens=False).ids != [ids[word] for word in words]:
+            raise UserError(
+                f"{path}: not a tokenizer of BERT: it does not find the words of its own vocabulary in a text of them; "
+                "take the file of the model's own checkpoint"
             )
 
     def _frames(self):
@@ -194,7 +211,8 @@ class Tokenizer:
         tokens, special ones included: `Sequences`. With fused=False pairs become `SentencePairs`, each sentence with
         its own [CLS] and `max_length`.
 
-        What is too long loses its last tokens; of a pair, the longer text loses its tokens first ("longest first").
+        What is too long loses its last tokens (its first, to keep the "tail"); of a pair, the longer text loses its
+        tokens first ("longest first").
         Raises UserError for a max_length without room for any text.
         """
         if max_length < 5:
@@ -202,20 +220,22 @@ class Tokenizer:
         if not fused and len(texts[0]) == 2:
             sides = ([(text,) for text in side] for side in zip(*texts, strict=True))
             return SentencePairs(*(self.encode(side, max_length) for side in sides))
-        texts = [tuple(self._beginning(part, max_length) for part in text) for text in texts]
+        texts = [tuple(self._part(part, max_length) for part in text) for text in texts]
         return Sequences.concatenate([self._encode(portion, max_length) for portion in _portions(texts)])
 
-    def _beginning(self, text, max_length):
-        """A text, or of a very long one a part that begins with all the tokens that are kept of it.
+    def _part(self, text, max_length):
+        """A text, or of a very long one a part that begins (ends, with "tail") with all the tokens that are kept of it.
 
-        The last word of that part may be half a word, so all its tokens may be wrong: MOST_PIECES of them at most. (How
-        many tokens were left out is not known then; of a pair of such texts, the second gets an odd token over.)
+        Where the text was cut there may be half a word, so all its tokens may be wrong: MOST_PIECES of them at most.
+        (How many tokens were left out is not known then; of a pair of such texts, the second gets an odd token over.)
         """
         size = LONG * max_length
         while size < len(text):
-            tokens = self._rust.encode(text[:size], add_special_tokens=False)
+            part = text[:size] if self.truncate == "head" else text[-size:]
+            with naming(self.path):
+                tokens = self._rust.encode(part, add_special_tokens=False)
             if len(tokens) >= max_length + MOST_PIECES:
-                return text[:size]
+                return part
             size *= 4
         return text
 
@@ -226,7 +246,7 @@ class Tokenizer:
         too_long = [row for row, tokens in enumerate(ids) if len(tokens) > max_length]
         for row in too_long:
             # Cut here and not by the Rust side, which would also build every overflowing piece of two long texts.
-            kept = places_kept(len(ids[row]), sum(types[row]), max_length)
+            kept = places_kept(len(ids[row]), sum(types[row]), max_length, self.truncate)
             ids[row] = [ids[row][i] for i in kept]
             types[row] = [types[row][i] for i in kept]
         offsets = _offsets([len(tokens) for tokens in ids])
@@ -238,16 +258,21 @@ class Tokenizer:
         )
 
 
-def places_kept(length, of_type_1, max_length):
-    """Places that stay of [CLS] A [SEP], or of [CLS] A [SEP] B [SEP] with B [SEP] of token type 1.
+def places_kept(length, of_type_1, max_length, truncate="head"):
+    """Places that stay of [CLS] A [SEP], or of [CLS] A [SEP] B [SEP] with B [SEP] of token type 1: of each text its
+    head or its tail.
 
     Taking tokens one by one from the longer of A and B leaves the shorter one whole up to half the room; an odd token
     over stays with the longer one (with B if they are equal), as in the `tokenizers` library.
     """
+
+    def part(start, stop, count):
+        return range(start, start + count) if truncate == "head" else range(stop - count, stop)
+
     if not of_type_1:
-        return [*range(max_length - 1), length - 1]
-    a, b, room = length - of_type_1 - 2, of_type_1 - 1, max_length - 3
+        return [0, *part(1, length - 1, max_length - 2), length - 1]
+    start_b = length - of_type_1
+    a, b, room = start_b - 2, of_type_1 - 1, max_length - 3
     shorter = min(a, b, room // 2)
     a, b = (room - shorter, shorter) if a > b else (shorter, room - shorter)
-    start_b = length - of_type_1
-    return [*range(1 + a), start_b - 1, *range(start_b, start_b + b), length - 1]
+    return [0, *part(1, start_b - 1, a), start_b - 1, *part(start_b, length - 1, b), length - 1]

@@ -36,7 +36,7 @@ def split_labels(examples, per_class, seed):
 
 def read_unlabelled(task, path):
     """(the texts of --unlabeled as `Examples` without labels, the reason for each row left out)"""
-    rows = read_rows(path)
+    rows = read_rows(path, columns=task.text if task.own else ())
     _check_form(task, rows, path)
     texts = [*rows.texts.values()]
     return Examples(task, "unlabelled", path, [*rows.texts], texts, None, broken=rows.broken), rows.skipped

@@ -14,8 +14,11 @@ from matplotlib.figure import Figure
 
 from evaluation import confusion_matrix, per_class, task_scores
 from minbert.files import written_whole
+from minbert.training.calibration import calibration
+from minbert.training.examples import behind_cells, behind_points
 
 COLUMNS = 4  # panels side by side before a new row begins
+MOST_READABLE = 20  # classes; of more, a confusion matrix is shades alone: names and counts would hide each other
 SHADE, LINE, INK, GREY = "#2a6f97", "#e07a1f", "#333a45", "#8b92a0"
 SHADES = LinearSegmentedColormap.from_list("shades", ["#f7f9fb", SHADE])
 
@@ -25,9 +28,11 @@ def analyse(task, examples, predictions, worst=20):
 
     Always: task, kind, examples (how many), scores (`evaluation.task_scores`), and worst_errors, the worst first.
     Classification: labels; confusion [C][C], row the true label, column the predicted one; per_class {label:
-    precision, recall, f1, examples}. The worst errors are those with most probability on the wrong label.
+    precision, recall, f1, examples}; calibration; cells, with examples of each. The worst errors are those with most
+    probability on the wrong label.
     Regression, with residual = prediction - label: score_range; residual_mean and residual_deviation (rmse^2 = mean^2 +
-    deviation^2), by_score (the same for each label rounded to floor(label + 1/2)), and points [label, prediction].
+    deviation^2), by_score (the same for each label rounded to floor(label + 1/2)), points [label, prediction], and
+    point_examples, which stand behind these.
     """
     about = {
         "task": task.name,
@@ -54,6 +59,8 @@ def _of_classes(task, examples, predictions, worst):
             label: {"precision": float(p), "recall": float(r), "f1": float(f1), "examples": int(count)}
             for label, (p, r, f1, count) in zip(task.labels, measures, strict=True)
         },
+        "calibration": calibration(on_said, said == true),
+        "cells": behind_cells(examples, predictions, task.labels),
         "worst_errors": [
             {
                 **_example(examples, row),
@@ -90,6 +97,7 @@ def _of_scores(task, examples, predictions, worst):
             if residuals[row] != 0
         ],
         "points": [[_rounded(x), _rounded(y)] for x, y in zip(true, said, strict=True)],
+        "point_examples": behind_points(examples, residuals),
     }
 
 
@@ -124,11 +132,13 @@ def draw(analyses, path):
 
 
 def _draw_confusion(panel, analysis):
-    """Counts, shaded by their share of the row: what became of the examples of each true label."""
+    """Counts, shaded by their share of the row: what became of the examples of each true label. Of more than
+    MOST_READABLE classes the shades alone."""
     counts = np.array(analysis["confusion"])  # [C, C]
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     panel.imshow(shares, cmap=SHADES, vmin=0, vmax=1)
-    for row, column in np.ndindex(*counts.shape):
+    readable = len(counts) <= MOST_READABLE
+    for row, column in np.ndindex(*counts.shape) if readable else ():
         share = shares[row, column]
         panel.text(
             column,
@@ -139,10 +149,10 @@ def _draw_confusion(panel, analysis):
             fontsize=min(11, 45 / len(counts)),
             color="white" if share > 0.5 else INK,
         )
-    between = np.arange(1, len(counts)) - 0.5
+    between = np.arange(1, len(counts)) - 0.5 if readable else []
     panel.hlines(between, -0.5, len(counts) - 0.5, color="white", lw=2)
     panel.vlines(between, -0.5, len(counts) - 0.5, color="white", lw=2)
-    names = [label.replace("_", " ").replace(" ", "\n") for label in analysis["labels"]]
+    names = [label.replace("_", " ").replace(" ", "\n") for label in analysis["labels"]] if readable else []
     panel.set_xticks(range(len(names)), names)
     panel.set_yticks(range(len(names)), names)
     scores = analysis["scores"]

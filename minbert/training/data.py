@@ -7,8 +7,10 @@ from pathlib import Path
 from base_bert import BertConfig
 from datasets import Examples, data_folder, read, subset, told_of_broken
 from minbert.files import UserError
+from minbert.text.own_files import read_own
 from minbert.text.tokenization import SentencePairs, Sequences, Tokenizer
 from minbert.text.unlabelled import read_copies, read_unlabelled, split_labels
+from minbert.training.screen import data_table
 
 
 @dataclass
@@ -33,7 +35,7 @@ def read_data(options, tokenizer, training=True):
             if split not in ("train", "dev") and why and not path.exists():
                 continue  # some public sets come without a test set, or without MNLI's second dev set
             reasons[why] = None
-            examples = read(task, path, split)
+            examples = (read_own if task.own else read)(task, path, split)
             repeated = {id for id, count in Counter(examples.ids).items() if count > 1}
             limits = {"train": flags.limit, "dev": flags.dev_limit, "dev_mismatched": flags.dev_limit}
             limit = limits.get(split, {}).get(name)
@@ -79,6 +81,8 @@ def _parts_of_training(flags, unlabelled, seed, train, repeated):
 
 def _path_of(task, split, flags):
     """(the file of one split, a sentence on why it is taken from there, or "" where a flag names the file)"""
+    if task.own:
+        return Path(task.files[split]), ""
     if explicit := flags.inputs.get(f"{task.file_name}_{split}"):
         return Path(explicit), ""
     folders = {
@@ -90,9 +94,30 @@ def _path_of(task, split, flags):
     return folder / task.files[split], why
 
 
+def told(data, notes):
+    """What read_data came to, for the screen: a table, and of its notes what the table does not say."""
+    plain = {
+        _counted(name, split, part): f"{name} {split}"
+        for name, splits in data.items()
+        for split, part in splits.items()
+    }
+    lines = []
+    for note in notes:
+        counted, _, more = note.partition("; ")
+        if counted not in plain:
+            lines.append(note)
+        elif more:
+            lines.append(f"{plain[counted]}: {more}")
+    return "\n".join([*lines, data_table(data)])
+
+
+def _counted(name, split, part):
+    return f"{name} {split}: {len(part.examples):,} examples, {part.sequences.lengths.mean():.0f} tokens on average"
+
+
 def _describe(name, split, part):
     skipped, cut = part.examples.skipped, part.sequences.truncated
-    text = f"{name} {split}: {len(part.examples):,} examples, {part.sequences.lengths.mean():.0f} tokens on average"
+    text = _counted(name, split, part)
     if skipped:
         text += f"; {len(skipped)} row{'s' * (len(skipped) > 1)} skipped (line {skipped[0][0]}: {skipped[0][1]})"
     text += told_of_broken(part.examples.broken)
@@ -101,7 +126,7 @@ def _describe(name, split, part):
     return text
 
 
-def fit_to_checkpoint(found, max_length, given, pairs):
+def fit_to_checkpoint(found, max_length, given, pairs, truncate="head"):
     """(the checkpoint's tokenizer, the longest sequence), once it is clear that they go together with the flags.
 
     max_length: --max_length; where it was not `given`, it gives way to the model's positions. pairs: whether some task
@@ -113,7 +138,7 @@ def fit_to_checkpoint(found, max_length, given, pairs):
         max_length = min(max_length, positions)
     if max_length > positions:
         raise UserError(f"--max_length {max_length}: {found.name} has positions for {positions} tokens")
-    tokenizer = Tokenizer.from_folder(found.folder, config.vocab_size)
+    tokenizer = Tokenizer.from_folder(found.folder, config.vocab_size, truncate)
     if config.type_vocab_size < 2 and pairs:
         raise UserError(f"{found.name} has one token type, but pairs need two: choose other --tasks or --model")
     return tokenizer, max_length

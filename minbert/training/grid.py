@@ -24,6 +24,7 @@ from minbert.training.run_folder import (
     take_over_threads,
     tidy,
 )
+from minbert.training.run_report import write_report
 from minbert.training.saved import GRID, RUN, saved_record, saved_scores
 
 
@@ -86,7 +87,7 @@ class Grid:
         by_rate = {f"{rate:g}": said for rate, said in attempts.items()}
         write_json(self.folder / GRID, {**self.known, "best": best, "attempts": by_rate})
         tried = ", ".join(f"{rate:g} {said['selection_score']:.3f}" for rate, said in attempts.items())
-        return f"best rate {best:g} (dev scores: {tried}); results in {self.folder}"
+        return f"best rate {best:g} (dev scores: {tried}); results in {self.folder}\n{write_report(self.folder)}"
 
     def _write_outputs(self, source):
         """The best attempt's predictions, where --sst_dev_out and its kin say."""

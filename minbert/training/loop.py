@@ -6,7 +6,6 @@ the same bits as one that was not.
 """
 
 import contextlib
-import errno
 import json
 import signal
 import time
@@ -14,24 +13,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
-from torch.nn.utils import clip_grad_norm_
-from tqdm import tqdm
+from torch.nn.utils import clip_grad_norm_, get_total_norm
 
 from minbert.files import UserError, write_text
 from minbert.script import Stopped, stop_signals
 from minbert.training.checkpoint import load_state, save_state
 from minbert.training.loss_record import LossRecord
 from minbert.training.plan import STEPS_TO_ESTIMATE
+from minbert.training.screen import say, steps_with_bar
 from optimizer import learning_rate_factor, set_learning_rate
-
-
-def say(text):
-    """Print above the progress bar. A terminal that is gone does not end the training: its signal will, in order."""
-    try:
-        tqdm.write(text)
-    except OSError as error:
-        if error.errno != errno.EIO:
-            raise
 
 
 @dataclass
@@ -39,7 +29,7 @@ class Progress:
     """Where a run stands. Everything here is saved with a checkpoint."""
 
     epoch: int = 0  # epochs completed
-    step: int = 0  # steps done in the current epoch
+    step: int = 0  # updates done in the current epoch
     update: int = 0  # optimizer updates in all
     tokens: int = 0  # real tokens trained on
     train_seconds: float = 0.0
@@ -61,16 +51,18 @@ class Loop:
     """Trains `model` to the end of `plan` (plan.Plan), from wherever `progress` stands, in the run's `folder`.
 
     settings   how an update is made (flags.groups.Optimisation): rate, warm-up, clipping
-    backward   step -> [Loss]: leaves the gradient of a step's losses, added up, in the parameters
+    backward   step -> [Loss]: adds the gradient of a step's losses, added up, to that in the parameters
     exam       asked after each epoch: score(loop) -> a dict, what the epoch came to; then keep(loop, record) what is
                worth keeping, and say(loop, record) what a reader wants to know
     minutes    between checkpoints within an epoch
+    log        the log of updates (step_log.StepLog)
     teacher    a moving average of the model (EmaTeacher), updated after each update
     prepare    called before each epoch
     estimate   called once, after STEPS_TO_ESTIMATE updates: a line on the time to come
     status     beside the loss on the bar
     examine_first  whether the model is examined before training too, as epoch 0
-    identity  a digest of the flags (checks.digest), kept with the state: it goes on with no others
+    identity   a digest of the flags (checks.digest), kept with the state: it goes on with no others...
+    earlier    ...but those of the run before it was extended
     """
 
     model: torch.nn.Module
@@ -81,12 +73,14 @@ class Loop:
     exam: object
     folder: object
     minutes: float
+    log: object
     teacher: object = None
     prepare: Callable = lambda: None
     estimate: Callable | None = None
     status: Callable = lambda: ""
     examine_first: bool = False
     identity: str = ""
+    earlier: tuple = ()
 
     def __post_init__(self):
         self.device = next(self.model.parameters()).device
@@ -107,16 +101,16 @@ class Loop:
         self.prepare()
         self.model.train()
         started, last_saved, seconds_before = time.monotonic(), time.monotonic(), progress.train_seconds
-        steps, done = self.plan.steps_of(progress.epoch), progress.step
+        updates, done = self.plan.updates_of(progress.epoch), progress.step
         name = f"epoch {progress.epoch + 1}/{self.plan.epochs}"
-        with tqdm(steps[done:], name, len(steps), initial=done, unit="step", dynamic_ncols=True) as bar:
-            for step in bar:
-                self.step(step)
+        with steps_with_bar(updates[done:], name, len(updates), done) as bar:
+            for steps in bar:
+                self.step(*steps)
                 progress.train_seconds = seconds_before + time.monotonic() - started
                 if self.estimate and progress.update == STEPS_TO_ESTIMATE:
                     say(self.estimate())
                 if self.record.looked:
-                    bar.set_postfix_str(f"loss {self.record.last:.3f}{self.status()}", refresh=False)
+                    bar.set_postfix_str(f"loss {self.record.running:.3f}{self.status()}", refresh=False)
                 if self.stop_requested:
                     self._stop()
                 if time.monotonic() - last_saved > 60 * self.minutes:
@@ -124,26 +118,44 @@ class Loop:
                     last_saved = time.monotonic()
         self._look()
 
-    def step(self, step):
-        """One update. `step` is a list of (task, index of its batch)."""
-        progress, settings = self.progress, self.settings
-        # 1. the gradient of the step's losses
+    def step(self, *steps):
+        """One update, on the mean over `steps` (more than one: --accumulate), each a list of (task, index of its
+        batch)."""
+        progress, settings, tokens = self.progress, self.settings, 0
+        # 1. the gradient of the steps' losses
         self.optimizer.zero_grad(set_to_none=True)
-        losses = self.backward(step)
-        if bad := self.record.add(losses, progress.update + 1):
-            self.diverged(bad)
+        for step in steps:
+            losses = self.backward(step)
+            tokens += sum(loss.tokens for loss in losses)
+            if bad := self.record.add(losses, progress.update + 1):
+                self.diverged(bad)
+            self.log.add(losses)
+        if len(steps) > 1:
+            gradients = [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
+            torch._foreach_div_(gradients, len(steps))
         # 2. the update
         factor = learning_rate_factor(settings.lr_schedule, progress.update, self.plan.updates, settings.warmup)
         set_learning_rate(self.optimizer, factor)
-        if settings.clip:
-            clip_grad_norm_(self.model.parameters(), settings.clip)
+        norm = self._gradient_norm()
         self.optimizer.step()
         if self.teacher:
             self.teacher.update()
         # 3. what the log and the checkpoint need to know
         progress.step += 1
         progress.update += 1
-        progress.tokens += sum(loss.tokens for loss in losses)
+        progress.tokens += tokens
+        rate = max(group["lr"] for group in self.optimizer.param_groups)
+        self.log.updated(progress.update, progress.epoch + 1, rate, norm)
+
+    def _gradient_norm(self):
+        """The norm of the whole gradient, a tensor, which --clip then holds down. Without --clip the log alone wants to
+        know: None where it has no line for this update."""
+        parameters = list(self.model.parameters())
+        if self.settings.clip:
+            return clip_grad_norm_(parameters, self.settings.clip)
+        if self.log.is_due(self.progress.update + 1):
+            return get_total_norm([p.grad for p in parameters if p.grad is not None])
+        return None
 
     def _finish_epoch(self, trained=True):
         """Have the model examined and write what came out. Not `trained`: before the first epoch, as number 0."""
@@ -205,6 +217,8 @@ class Loop:
             load_state(self, self.folder / "state.pt")
             self._write_metrics()  # they may be gone, or one epoch ahead
             print(f"resuming after {self.progress.epoch} epochs and {self.progress.step} steps")
+        else:
+            self.log.begin()
 
     @contextlib.contextmanager
     def _stop_on_signals(self):
@@ -224,5 +238,5 @@ class Loop:
     def _stop(self):
         self.save()
         progress = self.progress
-        steps = len(self.plan.steps_of(progress.epoch))
+        steps = len(self.plan.updates_of(progress.epoch))
         raise Stopped(f"stopped in epoch {progress.epoch + 1} after {progress.step} of {steps} steps", self.folder)

@@ -4,6 +4,9 @@ import math
 
 import torch
 
+from minbert.layers.devices import double
+
+RUNNING = 20
 CHECK_EVERY = {"cpu": 1, "cuda": 20}  # steps between looks at the loss: on a GPU a look waits for the device
 
 
@@ -16,7 +19,7 @@ class LossRecord:
     def __init__(self, device):
         self.device = device
         self.terms, self.shares = {}, {}
-        self.last = math.nan  # the whole loss at the last look
+        self.running = math.nan  # of the whole loss: a mean over about the last RUNNING looks
         self._unchecked = []  # (update, {(task, name): value}) since then
 
     def add(self, losses, update):
@@ -25,7 +28,7 @@ class LossRecord:
         _add_up(self.terms, terms)
         _add_up(self.shares, {key: share for loss in losses for key, share in loss.shares.items()})
         self._unchecked.append((update, terms))
-        return self.look() if len(self._unchecked) >= CHECK_EVERY[self.device.type] else None
+        return self.look() if len(self._unchecked) >= CHECK_EVERY.get(self.device.type, 20) else None
 
     @property
     def looked(self):
@@ -38,7 +41,8 @@ class LossRecord:
         pending = [(update, key, term) for update, terms in steps for key, term in terms.items()]
         values = torch.stack([term for _, _, term in pending]).tolist() if pending else []  # one wait for the device
         if steps:
-            self.last = sum(values[-len(steps[-1][1]) :])
+            last = sum(values[-len(steps[-1][1]) :])
+            self.running = last if math.isnan(self.running) else self.running + (last - self.running) / RUNNING
         for (update, key, _), value in zip(pending, values, strict=True):
             if not math.isfinite(value):
                 return f"the loss of {label(*key)} is {value} at update {update}"
@@ -69,5 +73,6 @@ def _means(sums, tasks):
 
 def _add_up(sums, values):
     for key, value in values.items():
-        one = torch.stack([value.double(), torch.ones_like(value, dtype=torch.float64)])
+        wide = double(value)
+        one = torch.stack([wide, torch.ones_like(wide)])
         sums[key] = sums[key] + one if key in sums else one

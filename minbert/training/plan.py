@@ -20,14 +20,24 @@ class Plan:
             name: Batches(f"{name} unlabelled", count, beside or self.batches[name].batch_size, schedule.seed)
             for name, count in (unlabelled or {}).items()
         }
-        self.updates = len(self.steps_of(0)) * self.epochs
+        updates = len(self.updates_of(0))  # of every epoch but one that --max_steps cuts short
+        self.updates = min(updates * self.epochs, schedule.max_steps or updates * self.epochs)
+        self.epochs = -(-self.updates // updates)
 
     def steps_of(self, epoch):
         """The steps of an epoch (from 0), each a list of (task, index of its batch)."""
         flags, counts = self.schedule, {name: batches.count for name, batches in self.batches.items()}
         return steps_of_epoch(
-            flags.schedule, counts, epoch, self.epochs, flags.seed, flags.step, flags.task_order, flags.epoch_steps
+            flags.schedule, counts, epoch, flags.epochs, flags.seed, flags.step, flags.task_order, flags.epoch_steps
         )
+
+    def updates_of(self, epoch):
+        """The updates of an epoch, each a list of the --accumulate steps (the last ones perhaps fewer) whose mean
+        gradient it follows."""
+        steps, count = self.steps_of(epoch), self.schedule.accumulate
+        updates = [steps[start : start + count] for start in range(0, len(steps), count)]
+        before = epoch * len(updates)
+        return updates[: max(0, self.schedule.max_steps - before)] if self.schedule.max_steps else updates
 
     def batch(self, epoch, task, index):
         """The rows of one batch of a task, and of the unlabelled text beside it."""
@@ -40,10 +50,11 @@ class Plan:
         """One line: updates, and the batches of each task in the first epoch. what: is trained."""
         steps = self.steps_of(0)
         counts = {name: sum(task == name for step in steps for task, _ in step) for name in self.batches}
-        sizes = ", ".join(f"{name} {counts[name]:,} of {b.batch_size}" for name, b in self.batches.items())
+        sizes = ", ".join(f"{name} {_batches(counts[name])} of {b.batch_size}" for name, b in self.batches.items())
         beside = "".join(f", {b.batch_size} {name} beside each" for name, b in self.unlabelled.items())
         length = f"{self._in_epochs()} of {len(steps):,} steps, {self.updates:,} updates"
-        return f"plan: train {what}, {self.schedule.schedule}, {length}; batches an epoch: {sizes}{beside}"
+        length += f" of {self.schedule.accumulate} steps each" * (self.schedule.accumulate > 1)
+        return f"plan: train {what}, {self.schedule.schedule}, {length}; an epoch: {sizes}{beside}"
 
     def estimate(self, lengths, updates, seconds, once):
         """One line on the time of all steps, from the first `updates`. Texts differ in length and schedules begin with
@@ -57,10 +68,8 @@ class Plan:
             beside = self.unlabelled[name].batch_size if name in self.unlabelled else 0
             of_unlabelled = sum(lengths[name].get(split, 0) for split in ("unlabelled", "augmented"))
             mean_of[name] = lengths[name]["train"] * batch.rows / batch.count + of_unlabelled * beside
-        tokens = [sum(mean_of[name] for name, _ in step) for step in self.steps_of(0)]
-        epochs, steps = divmod(updates, len(tokens))
-        done = epochs * sum(tokens) + sum(tokens[:steps])
-        minutes = (once + seconds * sum(tokens) * self.epochs / done) / 60
+        tokens = [sum(mean_of[name] for step in steps for name, _ in step) for steps in self.updates_of(0)]
+        minutes = (once + seconds * _of_first(self.updates, tokens) / _of_first(updates, tokens)) / 60
         return (
             f"{updates} updates took {seconds:.0f} s: about {max(minutes, 0.1):.1f} minutes of "
             f"training for {self._in_epochs()}, and the dev scoring after each"
@@ -68,3 +77,13 @@ class Plan:
 
     def _in_epochs(self):
         return f"{self.epochs} epoch{'s' * (self.epochs > 1)}"
+
+
+def _of_first(updates, tokens):
+    """The tokens of that many updates, given those of each update of an epoch."""
+    epochs, rest = divmod(updates, len(tokens))
+    return epochs * sum(tokens) + sum(tokens[:rest])
+
+
+def _batches(count):
+    return f"{count:,} batch{'es' * (count != 1)}"

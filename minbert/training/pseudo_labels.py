@@ -12,13 +12,13 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.numpy import save
 
 import evaluation
 import labeling
 from datasets import Examples, Task, fingerprint
-from minbert.files import UserError, openable, remove_unfinished, sha256, write_json, write_text, written_whole
+from minbert.files import UserError, openable, reading, remove_unfinished, sha256, write_json, write_text, written_whole
 from minbert.flags import checks as command_line
 from minbert.flags.parser import DEFAULTS
 from minbert.locks import alone_in
@@ -30,8 +30,18 @@ from minbert.training.run_folder import is_finished
 from minbert.training.saved import saved_scores
 
 ELSEWHERE = (  # flags that do not decide what a plain model comes to, or that its folder's name holds otherwise
-    *(*command_line.NOT_SAVED, *command_line.MAY_CHANGE, "model", "data_dir", "glue_dir", "imdb_dir", "use_gpu"),
+    *(
+        *command_line.NOT_SAVED,
+        *command_line.MAY_CHANGE,
+        "model",
+        "data_dir",
+        "glue_dir",
+        "imdb_dir",
+        "use_gpu",
+        "device",
+    ),
     *("precision", "compile", "label_scheme", "plain_dir", "plain_lr", "literal_eq20", "limit", "dev_limit"),
+    "log_every",
 )
 
 
@@ -99,18 +109,14 @@ class PlainModels:
         data = _text_digest(train)
         of = {"of": f"model {sha256(folder / 'model.safetensors')}, data {data}"}  # one entry: safetensors leaves the
         path = folder / "predictions" / f"on-{task}-{data}.safetensors"  # order of two to chance
-        try:
-            with openable(path) as name, safe_open(name, "numpy") as cache:
-                found, probabilities = cache.metadata(), cache.get_tensor("probabilities")
-        except (OSError, SafetensorError):
-            probabilities = evaluation.predict(self._model(folder), teacher, train.sequences).probabilities
-            with alone_in(path.parent, wait=""):
-                remove_unfinished(path.parent, path.name)
-                with written_whole(path) as temporary:
-                    temporary.write_bytes(save({"probabilities": probabilities}, metadata=of))
-            return probabilities
-        if found != of or len(probabilities) != len(train.sequences):
-            raise UserError(f"{path}: predictions of another model or for other data; delete the file to predict again")
+        shape = len(train.sequences), len(self.tasks[teacher].labels)
+        if (kept := read_predictions(path, of, shape)) is not None:
+            return kept
+        probabilities = evaluation.predict(self._model(folder), teacher, train.sequences).probabilities
+        with alone_in(path.parent, wait=""):
+            remove_unfinished(path.parent, path.name)
+            with written_whole(path) as temporary:
+                temporary.write_bytes(save({"probabilities": probabilities}, metadata=of))
         return probabilities
 
     def _model(self, folder):
@@ -154,6 +160,26 @@ def teachers_of(options):
     """The tasks whose plain models a run needs: under `plain` all of them."""
     scheme, tasks = options.pseudo_labels.scheme, options.scored
     return labeling.teachers_needed(scheme, merging_of(scheme, tasks)) if scheme else tuple(tasks)
+
+
+def read_predictions(path, of, shape):
+    """The probabilities [n, C] that a plain model's cache holds; None where it is missing, cut off or damaged. Raises
+    UserError for one that is whole but `of` another model or other data."""
+    try:
+        with reading(path, "damaged"), openable(path) as name, safe_open(name, "numpy") as cache:
+            found, probabilities = cache.metadata(), cache.get_tensor("probabilities")
+            if not (probabilities.dtype == np.float32 and is_distribution(probabilities)):
+                return None
+    except UserError:
+        return None
+    if found != of or probabilities.shape != shape:
+        raise UserError(f"{path}: predictions of another model or for other data; delete the file to predict again")
+    return probabilities
+
+
+def is_distribution(probabilities):
+    """Whether every row [C] is what a head could have said: nothing below 0, and 1 in all but for rounding."""
+    return probabilities.min() >= 0 and np.abs(probabilities.sum(-1) - 1).max() < 1e-3
 
 
 def _text_digest(split):

@@ -1,16 +1,17 @@
 """A run's folder: how it is opened or continued, its config.json, and what must not have changed since.
 
 A run is a folder: config.json (flags, versions, machine, which model and data), metrics.jsonl (one line an epoch),
-model.safetensors and last.safetensors (the best epoch by dev score, and the last), bert/ (the best epoch's trunk as a
-Hugging Face folder), state.pt (all that is needed to go on), predictions/, analysis.json and analysis.png, and, last,
-scores.json. Each is written whole or not at all.
+log.jsonl (one line every so many updates, appended), model.safetensors (the best epoch by dev score), bert/ (its trunk
+as a Hugging Face folder), state.pt (all that is needed to go on), predictions/, analysis.json and analysis.png,
+report.html, and, last, scores.json. All but the log are written whole or not at all. Once a run is finished its state
+goes; --keep_state keeps it, and the last epoch's weights, last.safetensors.
 """
 
 import contextlib
 import os
 import platform
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -21,12 +22,16 @@ from datasets import fingerprint
 from minbert import hub
 from minbert.files import UNFINISHED, UserError, check_replaceable, remove_unfinished, sha256, write_json
 from minbert.flags import checks as command_line
+from minbert.flags.extension import extension
 from minbert.flags.methods import PLAIN
 from minbert.flags.parser import DEFAULTS, Options
+from minbert.layers import devices
+from minbert.layers.precision import bf16_unit, precision_told
 from minbert.locks import LOCK
 from minbert.script import Stopped
-from minbert.training.data import fit_to_checkpoint, read_data
-from minbert.training.saved import GRID, RUN, saved_record
+from minbert.training.commit import commit
+from minbert.training.data import fit_to_checkpoint, read_data, told
+from minbert.training.saved import GRID, RUN, saved_history, saved_record
 
 MOST_THREADS = 1024  # torch would make any number of them
 
@@ -42,6 +47,7 @@ class Start:
     data: dict
     config: dict
     is_new: bool
+    extended: dict = field(default_factory=dict)  # {flag: its value before} where the run now ends later
 
     @property
     def is_over(self):
@@ -53,15 +59,37 @@ class Start:
         if self.is_new:
             write_json(self.folder / RUN, self.config, new=True)
 
+    def extend(self):
+        """Go on past the end that the run was planned with: it is not finished any more, and says so first."""
+        if self.extended:
+            (self.folder / "scores.json").unlink(missing_ok=True)
+            write_json(self.folder / RUN, self.config)
+
+    @property
+    def earlier(self):
+        """Digests of the flags (checks.digest) under which an extended run may have saved its state."""
+        flags = self.config["flags"]
+        return tuple(command_line.digest({**flags, **before}) for before in self.config.get("went_on_from", ()))
+
 
 def begin(options):
     """`Start` of the run that `options` ask for; says what it reads. Raises UserError where the run cannot be, or where
     the one to continue began with something else."""
     folder, saved = open_folder(options.run)
+    extended = {}
     if saved:
         take_over_threads(saved)
         options = command_line.check(command_line.resumed(options.namespace(), saved["flags"]))
         options = options.changed(model=saved["model"]["name"])
+        extended = extension(options.namespace(), {**DEFAULTS, **saved["flags"]})
+        if extended and is_over(folder):
+            raise UserError(
+                f"{folder} is finished, and has no state.pt to go on from (--keep_state would have kept it): go on "
+                f"from its weights with --init {folder}"
+            )
+        done = len(saved_history(folder)) if extended and (folder / "metrics.jsonl").is_file() else 0
+        if "epochs" in extended and done >= options.schedule.epochs:
+            raise UserError(f"--epochs {options.schedule.epochs}: {folder} has done {done}; give more to go on")
     check_device(options.model, "the run to resume used --use_gpu, but" if saved else "--use_gpu:")
     check_outputs(options, folder)
     for path in map(Path, options.run.outputs.values() if saved else ()):
@@ -70,16 +98,19 @@ def begin(options):
         tensorboard_writer()
 
     found = find_model(options.model)
-    print(f"model: {found.name}, {found.source}")
+    print(f"model: {found.name}, {found.source}\n{precision_told(options.model.runs_on, options.model.precision)}")
     tokenizer, max_length = fit(options, found)
     options = options.changed(max_length=max_length)
     data, notes = read_data(options, tokenizer)
-    print("\n".join(notes))
+    print(told(data, notes))
     config = describe_run(command_line.to_saved(options), options.model, found, data, notes)
     check_inputs_stay(options.run.outputs, config)
     if saved:
         check_unchanged(folder, saved, config)
-    return Start(options, folder, found, data, config, is_new=saved is None)
+        if before := [*saved.get("went_on_from", ()), *([extended] if extended else [])]:
+            config["went_on_from"] = before
+            config["flags"] = {**saved["flags"], **{name: config["flags"][name] for name in extended}}
+    return Start(options, folder, found, data, config, is_new=saved is None, extended=extended)
 
 
 def flags_of(options):
@@ -132,12 +163,21 @@ def find_model(flags):
 def fit(options, found):
     """As data.fit_to_checkpoint, with what it needs of the flags."""
     pairs = any(task.is_pair for task in options.scored.values())
-    return fit_to_checkpoint(found, options.model.max_length, "max_length" in options.given, pairs)
+    model = options.model
+    return fit_to_checkpoint(found, model.max_length, "max_length" in options.given, pairs, model.truncate)
 
 
 def check_device(model, what):
+    """Refuse a GPU that is not there, by words that begin with `what`, and bf16 where it would only be imitated."""
     if model.use_gpu and not torch.cuda.is_available():
         raise UserError(f"{what} this machine has no CUDA device that torch can use")
+    if not devices.is_here(model.runs_on):
+        raise UserError(f"--device {model.runs_on}: this machine has none that torch can use; try --device auto")
+    if model.precision == "bf16" and not bf16_unit(model.runs_on):
+        raise UserError(
+            f"--precision bf16: this {'GPU' if model.use_gpu else 'CPU'} has no unit for it (a GPU's tensor cores, or "
+            "a CPU's AMX or AVX512-BF16) and would only imitate it, slowly; use --precision fp32"
+        )
 
 
 def check_outputs(options, folder):
@@ -258,6 +298,7 @@ def describe_run(flags, model, found, data, notes):
             for name, splits in data.items()
         },
         "data_notes": notes,  # where the data are from and why, rows skipped, texts cut
+        "code": commit(),
         **describe_machine(model),
     }
 
@@ -267,7 +308,9 @@ def describe_machine(model):
     return {
         "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
         "machine": {
-            "device": torch.cuda.get_device_name() if model.use_gpu else platform.processor() or platform.machine(),
+            "device": torch.cuda.get_device_name()
+            if model.use_gpu
+            else model.device or platform.processor() or platform.machine(),
             "threads": torch.get_num_threads(),
         },
     }

@@ -8,6 +8,7 @@ from minbert.files import UserError
 from minbert.readers import NUMBER, lines_of, misfit, parse_json, read_json
 
 RUN, GRID = "config.json", "grid.json"  # the records of a run, and of a grid of runs
+LOG = "log.jsonl"  # a line every so many updates: step_log.py
 MODEL = {"name": str, "sha256": str}
 SPLIT = {"file": str, "sha": str, "labels_file?": str}
 OF_RUN = {
@@ -16,12 +17,13 @@ OF_RUN = {
     "data": {...: {...: SPLIT}},
     "versions": {},
     "machine": {"device": str, "threads?": int},
+    "went_on_from?": [{}],
 }
 RECORDS = {  # file -> (what it is, its shape)
     RUN: ("the config of a run", OF_RUN),
     GRID: (
         "the record of a grid",
-        {"flags": {"lr": list}, "model": MODEL, "attempts?": {}, "machine?": {"threads?": int}},
+        {"flags": {"lr": list}, "model": MODEL, "attempts?": {}, "versions?": {}, "machine?": {"threads?": int}},
     ),
 }
 SECONDS = {"train_seconds": NUMBER, "eval_seconds": NUMBER}
@@ -36,6 +38,31 @@ SCORES_OF_ONE = {  # of a run that has a best epoch
     "updates": int,
     "tokens": int,
 }
+SCORES_OF_MASKED_LM = {
+    **dict.fromkeys(("perplexity_before", "perplexity"), NUMBER),
+    **dict.fromkeys(("texts", "epochs", "updates", "tokens"), int),
+    **SECONDS,
+}
+ANALYSIS = {
+    ...: {
+        "task": str,
+        "kind": str,
+        "examples": int,
+        "scores": {},
+        "worst_errors": [{"texts": [str]}],
+        "labels?": [str],
+        "confusion?": [[int]],
+        "per_class?": {...: {}},
+        "calibration?": {
+            "ece": NUMBER,
+            "bins": [dict.fromkeys(("from", "to", "examples", "confidence", "accuracy"), NUMBER)],
+        },
+        "cells?": [{"label": str, "prediction": str, "count": int, "examples": [{"texts": [str]}]}],
+        "score_range?": [NUMBER],
+        "points?": [[NUMBER]],
+        "point_examples?": [{"row": int, "texts": [str]}],
+    }
+}
 
 
 def saved_record(path):
@@ -47,6 +74,14 @@ def saved_record(path):
 def saved_scores(folder, shape=SCORES_OF_ONE):
     """scores.json of a finished run."""
     return read_json(folder / "scores.json", "the scores of a finished run", "delete it, and the run goes on", shape)
+
+
+def saved_analysis(folder):
+    """analysis.json of a finished run, or {} where it has none, as plain models."""
+    path = folder / "analysis.json"
+    if not path.is_file():
+        return {}
+    return read_json(path, "the analysis of a finished run", "delete it, and the run's report goes without", ANALYSIS)
 
 
 def saved_history(folder):

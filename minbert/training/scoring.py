@@ -4,10 +4,10 @@ import math
 
 import evaluation
 from minbert.methods.objective import FROM_COPIES
-from minbert.training import results
+from minbert.training import results, screen
 from minbert.training.checkpoint import save_weights
-from minbert.training.loop import say
 from minbert.training.loss_record import label
+from minbert.training.screen import say
 
 
 class DevExam:
@@ -23,6 +23,11 @@ class DevExam:
         self.patience, self.frozen, self.writer = patience, frozen, writer
         self.best = None  # {task: Predictions} of the best epoch, if this process has seen it
         self._predictions = None  # of the epoch that is being examined
+        self._has_said = False  # whether the head of the epochs' table stands above
+
+    def has_waited(self, progress):
+        """Whether there was no gain for as long as --patience says."""
+        return self.patience is not None and progress.epochs_without_gain >= self.patience
 
     def predict(self, model, split):
         """{task: Predictions} of every task that has the split."""
@@ -50,6 +55,9 @@ class DevExam:
         score = evaluation.selection_score(self.trained, scores)
         return predictions, {"dev": scores, **evaluation.averages(scores), "selection_score": score}
 
+    def _baselines(self, tasks):
+        return {name: evaluation.baseline(tasks[name], self.data[name]["dev"].examples.labels) for name in tasks}
+
     def keep(self, loop, record):
         """The weights and predictions of the best epoch, and the count of epochs since."""
         progress, score = loop.progress, record["selection_score"]
@@ -65,16 +73,23 @@ class DevExam:
             self.files.write(self.data, "dev", self.best)
         else:
             progress.epochs_without_gain += 1
-            progress.stopped_early = progress.epochs_without_gain == self.patience
+            progress.stopped_early = self.has_waited(progress)
 
     def say(self, loop, record):
         progress, tasks = loop.progress, loop.model.tasks
-        loss = ", ".join(f"{name} {value:.3f}" for name, value in {**record["loss"], **record.get("kept", {})}.items())
-        dev = {name: scores[tasks[name].metric] for name, scores in record["dev"].items()}
-        told = ", ".join(f"{name} {value:.3f}" for name, value in dev.items())
-        best = " (best so far)" if progress.best_epoch == progress.epoch else ""
-        stop = f"; no gain for {self.patience} epochs, stopping" if progress.stopped_early else ""
-        say(f"epoch {record['epoch']}: loss {loss}; dev {told}{best}{stop}")
+        before = progress.history[-2] if len(progress.history) > 1 else None
+        dev, dev_before = (
+            {name: scores[tasks[name].metric] for name, scores in (line or record)["dev"].items()}
+            for line in (record, before)
+        )
+        if not self._has_said:
+            say(screen.epoch_head(tasks) + f"    ({screen.MARK} below the baseline)")
+        self._has_said = True
+        best = "  best" if progress.best_epoch == progress.epoch else ""
+        beside = screen.terms_beside(record, tasks)
+        stop = f"  no gain for {self.patience} epochs, stopping" if progress.stopped_early else ""
+        line = screen.epoch_line(record, before, (dev, dev_before), self._baselines(tasks), screen.wants_colour())
+        say(f"{line}{best}{beside and '  '}{beside}{stop}")
         for flag, (name, _) in FROM_COPIES.items():
             for kept in (label(task, f"{name} kept") for task in tasks):
                 if record.get("kept", {}).get(kept) == 0:

@@ -3,6 +3,9 @@
 import time
 from functools import partial
 
+import torch
+
+from minbert.files import UserError
 from minbert.flags import checks as command_line
 from minbert.methods import gradient_surgery
 from minbert.methods.objective import FrozenEmbeddings, Objective
@@ -11,15 +14,17 @@ from minbert.training import results
 from minbert.training.checkpoint import load_weights, save_weights
 from minbert.training.loop import Loop
 from minbert.training.plan import Plan
+from minbert.training.saved import LOG
 from minbert.training.scoring import DevExam
+from minbert.training.step_log import StepLog
 from optimizer import AdamW, parameter_groups
 
 
 class Trainer:
     """Trains `model` on `data` {task: {split: Split}} as `options` (flags.parser.Options) say, keeping its files in
-    `folder`. writer: TensorBoard's, or None."""
+    `folder`. writer: TensorBoard's, or None. earlier: digests of flags with which its state may have been saved."""
 
-    def __init__(self, model, data, options, folder, writer=None):
+    def __init__(self, model, data, options, folder, writer=None, earlier=()):
         self.model, self.data, self.folder, self.run = model, data, folder, options.run
         self.once_seconds = 0.0  # of the time in training, what was spent before the first step
         rows = {
@@ -29,6 +34,8 @@ class Trainer:
         self.plan = Plan(options.schedule, rows["train"], rows["unlabelled"], options.unlabelled.unlabeled_batch_size)
 
         model.bert.requires_grad_(not options.model.frozen)
+        if options.heads.head_bias == "prior":
+            start_from_priors(model, data)
         self.frozen = FrozenEmbeddings(model, data) if options.model.frozen else None
         optimizer = make_optimizer(model, options.optimisation)
         self.teacher = make_teacher(model, options.unlabelled, self.plan.updates)
@@ -48,24 +55,38 @@ class Trainer:
             exam=self.exam,
             folder=folder,
             minutes=options.run.checkpoint_minutes,
+            log=StepLog(folder / LOG, options.run.log_every, writer),
             teacher=self.teacher,
             prepare=self._prepare,
             estimate=self._estimate,
             status=self._status,
             identity=command_line.digest(command_line.to_saved(options)),
+            earlier=earlier,
         )
 
     def describe(self):
         return self.plan.describe("the heads on a frozen trunk" if self.frozen else "everything")
+
+    def resume(self, extended=False):
+        """Go back to where the last checkpoint stood, if there is one. `extended`: the run is to end later than it was
+        planned to. Raises UserError where its --patience is over all the same."""
+        self.loop.resume()
+        progress = self.loop.progress
+        progress.stopped_early = self.exam.has_waited(progress)
+        if extended and progress.stopped_early:
+            waited = f"stopped after {progress.epochs_without_gain} epochs without a better score"
+            raise UserError(f"--patience {self.run.patience}: {self.folder} {waited}; give a larger one to go on")
 
     def fit(self):
         """Train to the end, from wherever the run stands. Raises Stopped as Loop.run does."""
         self.loop.run()
 
     def finish(self):
-        """After training: keep the last weights, go back to the best, and write what they come to. Returns that."""
+        """After training: go back to the best weights, and write what they come to. Returns that. (The last ones are
+        kept with --keep_state.)"""
         progress = self.loop.progress
-        save_weights(self.model, self.folder / "last.safetensors")
+        if self.run.keep_state:
+            save_weights(self.model, self.folder / "last.safetensors")
         load_weights(self.model, self.folder / "model.safetensors")
         if not (best := self.exam.best):  # of an earlier process, whose files may be gone
             best = self.exam.predict(self.model, "dev")
@@ -132,6 +153,13 @@ class Trainer:
 
     def _status(self):
         return "" if self.frozen else f", {self.loop.progress.tokens_per_second:,.0f} tokens/s"
+
+
+def start_from_priors(model, data):
+    """Set the bias of each head to what fits the labels that it will be trained on (a resumed run brings its own)."""
+    for name, splits in data.items():
+        if "train" in splits:
+            model.heads[name].start_from_prior(torch.from_numpy(splits["train"].examples.labels).to(model.device))
 
 
 def make_optimizer(model, flags):

@@ -1,7 +1,6 @@
 """Copies by a chat model on the command line: whatever goes wrong, each row is done once or reported, no answer is lost
 or paid for twice, and the key is seen by the endpoint alone."""
 
-import fcntl
 import json
 import os
 import signal
@@ -15,6 +14,7 @@ from chat_server import command, completion, copies, serving, source
 import augmentation
 from augmentation import main
 from minbert.augment import chat, prompting
+from minbert.locks import alone_at
 
 KEY = "sk-test-0123456789abcdef"
 ERROR = json.dumps({"error": {"message": "slow down"}}).encode()
@@ -149,10 +149,9 @@ def test_two_commands_do_not_pay_for_the_same(tmp_path, server, flags, capsys):
     source(tmp_path, 20)
     server.behave = lambda row, n: (400, {}, b"") if row == "r3" else None
     assert main(flags("sentence_completion")) == 1
-    with open(partial(tmp_path), "rb") as other:
-        fcntl.flock(other, fcntl.LOCK_EX)
+    with alone_at(tmp_path / "out.tsv"):
         assert main(flags("sentence_completion")) == 2
-    assert "another command is at work on it" in capsys.readouterr().err
+    assert "out.tsv: another process is at work there" in capsys.readouterr().err
 
 
 DAMAGED = {  # in place of the fifth line of a journal

@@ -5,7 +5,7 @@ from test_augmentation import Stop, command, some_rows, write_rows
 
 from minbert.augment import copies
 from minbert.augment.copies import augment
-from minbert.text.rows import generator, read_augmented
+from minbert.text.rows import generator
 
 
 def stopped_at(id, folder, monkeypatch):
@@ -32,6 +32,8 @@ DAMAGED = {  # what becomes of the eighth line of a partial file
     "a cell more": lambda line: line + b"\teda",
     "another id": lambda line: b"x" + line,
     "an id once more": lambda line: line.replace(b"r6\t", b"r5\t"),
+    "an empty copy": lambda line: line[:3] + b" " + line[line.rindex(b"\t") :],
+    "a line break in a copy": lambda line: line[:8] + b"\r" + line[9:],
     "another method": lambda line: line[:-1],
     "two lines in one": lambda line: line + line,
     "a line more": lambda line: line + b"\n" + line,
@@ -65,18 +67,22 @@ def test_a_partial_file_of_another_form_is_made_again(tmp_path, monkeypatch, cap
     assert (tmp_path / "out.tsv").read_bytes() == (tmp_path / "whole.tsv").read_bytes()
 
 
-def test_the_same_command_twice_at_once_ends_in_a_line(tmp_path, monkeypatch, capsys):
-    """The second begins while the first is at its fifth row."""
+@pytest.mark.parametrize("other", [(), ("--seed", "3"), ("--method", "tfidf")], ids=["same", "seed", "method"])
+def test_two_commands_at_once_on_one_out_end_in_a_line(tmp_path, monkeypatch, capsys, other):
+    """The second begins while the first is at its fifth row. Were it let in, its copies would be lost in a moment."""
     source, out, codes = write_rows(tmp_path / "in.tsv"), tmp_path / "out.tsv", []
     words = ("--method", "eda", "--in", source, "--out", out)
+    assert command(*words) == 0
+    alone = out.read_bytes()
 
     def meanwhile(seed, id):
         if id == "r5" and not codes:
-            codes.append(command(*words))
+            codes.append(command(*words, *other))
         return generator(seed, id)
 
     monkeypatch.setattr(copies, "generator", meanwhile)
     assert command(*words) == 0
     assert codes == [2]
-    assert "another command is at work on it; wait until it ends" in capsys.readouterr().err
-    assert list(read_augmented(out).texts) == list(some_rows().texts)
+    assert f"{out}: another process is at work there" in capsys.readouterr().err
+    assert out.read_bytes() == alone
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.tsv", "out.tsv"]

@@ -277,6 +277,23 @@ def test_archive_without_a_table_or_not_a_zip(site, fetch, offer, tmp_path, caps
         download.extract(tmp_path / "RTE.zip", tmp_path / "glue", [])
 
 
+@pytest.mark.parametrize(
+    ("place", "value"),  # in the central directory, whose first entry's header tells how its member is packed
+    [(8, b"\1"), (10, b"\x63"), (16, b"\xff\xff\xff\xff"), (42, b"\xff\xff\xff\x7f"), (6, b"\xff")],
+    ids=["encrypted", "packed in an unknown way", "another checksum", "beyond the end", "a later version"],
+)
+def test_archive_that_cannot_be_unpacked(tmp_path, place, value):
+    path = tmp_path / "RTE.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("RTE/dev.tsv", "x" * 99)
+    content = path.read_bytes()
+    start = content.index(b"PK\1\2") + place
+    path.write_bytes(content[:start] + value + content[start + len(value) :])
+    with pytest.raises(download.UserError, match="not a sound zip file"):
+        download.extract(path, tmp_path, [tmp_path / "RTE" / "dev.tsv"])
+    assert [one.name for one in tmp_path.iterdir()] == ["RTE.zip"]
+
+
 def test_unwritable_folder(fetch, tmp_path, capsys):
     (tmp_path / "cs224n").write_text("a file where the folder should go")
     assert fetch("--only", "quora-dev.csv") == 2

@@ -191,8 +191,8 @@ def test_fine_tune_mode_is_the_later_course_s_name_for_option(mode, option):
 def test_tasks(run_of):
     trace, trainer = run_of("--tasks", "sts,sst")
     assert [list(rows) for rows in trace.rows] == [["sts", "sst"]] * 3
-    assert "train" not in trainer.data["quora"]
-    assert list(trainer.loop.progress.history[0]["dev"]) == ["sts", "sst", "quora"]
+    assert list(trainer.model.heads) == list(trainer.data) == list(trainer.loop.progress.history[0]["dev"])
+    assert list(trainer.data) == ["sts", "sst"]
     _, alone = run_of("--tasks", "cfimdb")
     assert list(alone.model.heads) == ["cfimdb"]
     assert sorted(path.name for path in (alone.folder / "predictions").iterdir()) == [
@@ -246,23 +246,38 @@ def test_checkpoint_minutes(tmp_path, tiny_model, tiny_data, monkeypatch):
     assert saved == {10: [0], 1e-9: [1, 2, 3, 4, 5, 0]}  # at the end of the epoch, and after each step
 
 
+def test_truncate(run_of):
+    (one, _), (two, head), (three, tail) = (
+        run_of(*more) for more in (("--max_length", 12), ("--max_length", 12, "--truncate", "head"),
+                                   ("--max_length", 12, "--truncate", "tail"))
+    )  # fmt: skip
+    assert one.losses == two.losses != three.losses
+    for name in ("sst", "quora"):
+        kept, left = (t.data[name]["train"].sequences for t in (head, tail))
+        assert list(kept.lengths) == list(left.lengths)
+        assert (kept.ids != left.ids).any()
+
+
 def test_precision_and_use_gpu():
     assert tiny.parse().precision == "fp32"
     assert tiny.parse("--use_gpu").precision == "bf16"
     assert tiny.parse("--use_gpu", "--precision", "fp32").precision == "fp32"
-    with pytest.raises(UserError, match="--precision bf16 needs --use_gpu"):
-        tiny.parse("--precision", "bf16")
+    assert tiny.parse("--precision", "bf16").precision == "bf16"
+    assert tiny.parse(*BASE, "--use_gpu", "--smart", "1").precision == "fp32"
+    with pytest.raises(UserError, match="--smart needs --precision fp32"):
+        tiny.parse(*BASE, "--precision", "bf16", "--smart", "1")
 
 
 ELSEWHERE = {  # flags whose tests run the whole script: test_cli.py and test_resume.py
-    *("use_gpu", "data_dir", "glue_dir", "run_dir", "resume", "tensorboard", "help"),
+    *("use_gpu", "device", "data_dir", "glue_dir", "run_dir", "resume", "tensorboard", "help", "help_all", "config"),
+    *("keep_state", "log_every"),  # test_step_log.py
     *(f"{prefix}_{split}" for prefix in ("sst", "para", "sts") for split in ("train", "dev", "test")),
     *(f"{prefix}_{split}_out" for prefix in ("sst", "para", "sts") for split in ("dev", "test")),
 }
 BESIDE = (  # more tests of flags
     *("test_strategy_flags.py", "test_schedule_flags.py", "../training/test_saved_runs.py"),
     *("test_semi_supervised_flags.py", "../training/test_pseudo_labels.py", "../training/test_plain_models.py"),
-    "../training/test_grid.py",
+    *("../training/test_grid.py", "../training/test_export.py", "test_own_task_flags.py"),
 )
 
 
@@ -343,7 +358,7 @@ def test_defaults_are_the_course_s():
         "--tasks sst --limit quora=5",
         "--tasks sst --batch_size sst=4,quora=5",
         "--tasks cfimdb --dev_limit sst=5",
-        "--precision bf16",
+        "--precision bf16 --smart 1",
         "--precision fp16 --use_gpu",
         "--attention flash",
         "--use_gpu yes",
@@ -363,7 +378,10 @@ def test_flags_that_make_no_sense_are_refused_in_one_line(line):
 
 
 def test_dev_limit_may_name_a_task_that_is_scored_only():
-    assert tiny.parse("--tasks", "sst", "--dev_limit", "quora=5").dev_limit == {"quora": 5}
+    flags = ("--tasks", "sst", "--also_score", "sts,sst,quora", "--dev_limit", "quora=5")
+    assert tiny.parse(*flags).dev_limit == {"quora": 5}
+    with pytest.raises(UserError, match="--dev_limit names quora: no use in a run with --tasks sst"):
+        tiny.parse("--tasks", "sst", "--dev_limit", "quora=5")
 
 
 def test_glue_tasks_are_read_from_glue_dir(tmp_path, tiny_model, tiny_data):
@@ -378,7 +396,7 @@ def test_glue_tasks_are_read_from_glue_dir(tmp_path, tiny_model, tiny_data):
     )
     assert trainer.data["rte"]["train"].examples.path == folder / "train.tsv"
     assert trainer.data["sst"]["train"].examples.path == tiny_data / TASKS["sst"].files["train"]
-    assert list(trainer.data) == ["rte", "sst", "quora", "sts"]
+    assert list(trainer.data) == ["rte", "sst"]
     trainer.fit()
     assert trainer.loop.progress.history[0]["dev"]["rte"]["accuracy"] == pytest.approx(0.5, abs=0.51)
 

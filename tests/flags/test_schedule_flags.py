@@ -72,6 +72,45 @@ def test_batch_size_per_task_in_every_schedule(trainer_of, name):
     assert {task: max(found) for task, found in sizes.items()} == {"sst": 5, "quora": 11, "sts": 2}
 
 
+def test_also_score(run_of):
+    """A head that nothing trains is scored too; the heads of the trained tasks begin with the same weights."""
+    trace, trainer = run_of("--tasks", "sts,sst", "--also_score", "sst,quora")
+    assert [list(rows) for rows in trace.rows] == [["sts", "sst"]] * 3
+    assert "train" not in trainer.data["quora"]
+    assert list(trainer.loop.progress.history[0]["dev"]) == ["sts", "sst", "quora"]
+    assert tiny.parse("--also_score", "sts,sst").also_score is None  # all are trained
+
+
+def test_accumulate(run_of, trainer_of, still_model):
+    """Two batches of 4 make the update of one of 8, as far as rounding goes; an epoch's last update may have fewer."""
+    flags = (*tiny.FINETUNE, "--tasks", "quora", "--epochs", 1, "--hidden_dropout_prob", 0)
+    gradients = []
+    for more in (("--batch_size", 8), ("--batch_size", 4, "--accumulate", 2)):
+        trainer = trainer_of(*flags, *more, model=still_model)
+        trainer.model.train()
+        trainer.loop.step(*trainer.plan.updates_of(0)[0])
+        gradients.append({name: p.grad for name, p in trainer.model.named_parameters() if p.grad is not None})
+    one, two = gradients
+    assert one.keys() == two.keys()
+    for name in one:
+        torch.testing.assert_close(one[name], two[name], rtol=1e-4, atol=1e-6)
+    trace, trainer = run_of("--accumulate", 2, "--epochs", 2)
+    assert [len(steps) for steps in trainer.plan.updates_of(0)] == [2, 2, 1]
+    assert trainer.loop.progress.update == trainer.plan.updates == len(trace.rates) == 6
+    assert "5 steps, 6 updates of 2 steps each;" in trainer.describe()
+
+
+def test_max_steps(run_of):
+    """The run ends there, in mid-epoch too, and so does the rate's way."""
+    flags = ("--epochs", 9, "--lr_schedule", "linear")
+    trace, trainer = run_of(*flags, "--max_steps", 7)
+    assert len(trace.rates) == trainer.plan.updates == 7
+    assert [record["update"] for record in trainer.loop.progress.history] == [5, 7]
+    assert [rate for rates in trace.rates for rate in rates] == pytest.approx([1e-3 * (7 - i) / 7 for i in range(7)])
+    assert run_of(*flags, "--max_steps", 10)[1].plan.epochs == 2
+    assert run_of("--epochs", 2, "--max_steps", 11)[1].plan.updates == 10
+
+
 def test_step(run_of):
     assert order(run_of("--step", "per_task")[0]) == EPOCHS["mtdnn_upsample"]
     assert order(run_of("--schedule", "sequential", "--step", "summed")[0]) == [["quora", "sts", "sst"]] * 5
@@ -115,6 +154,7 @@ def test_balanced_sample(run_of):
         *(("--schedule", name) for name in schedules.SCHEDULES),
         *(("--schedule", name, "--step", "summed") for name in ("round_robin", "balanced_round_robin")),
         ("--pcgrad",),
+        ("--accumulate", 2),
         ("--smart", 1),
         ("--r_drop", 1),
         ("--pairs", "dot_attention", "--pooling", "mean"),
@@ -125,7 +165,7 @@ def test_balanced_sample(run_of):
 def test_a_run_stopped_in_mid_epoch_goes_on_to_the_same_bits(trainer_of, monkeypatch, flags):
     whole = trainer_of(*tiny.FINETUNE, *flags)
     full = tiny.trace(whole)
-    stop = len(whole.plan.steps_of(0)) + 1
+    stop = len(whole.plan.updates_of(0)) + 1
     trainer = trainer_of(*tiny.FINETUNE, *flags)
     step, steps = trainer.loop.optimizer.step, itertools.count(1)
 

@@ -5,7 +5,9 @@ which one file is spoiled; it is the project's own code, called as the commands 
 or raise a UserError.
 """
 
+import contextlib
 import gzip
+import io
 import json
 import shutil
 from collections.abc import Callable
@@ -13,20 +15,26 @@ from pathlib import Path
 from typing import NamedTuple
 from unittest import mock
 
+import numpy as np
 import tiny
 import tokenizers
 import torch
+from fuzz import answers
+from safetensors.numpy import save
 
 import datasets
 import multitask_classifier
 from base_bert import BertConfig
 from bert import BertForMaskedLM, BertModel
+from minbert import hub
 from minbert.augment import copies, prompting
+from minbert.files import UserError
 from minbert.flags import checks
-from minbert.tables import places, store
+from minbert.tables import places, report, store
+from minbert.tables.catalogue import find_table
 from minbert.text.rows import Rows, read_augmented, read_rows
 from minbert.text.tokenization import Tokenizer
-from minbert.training import inference, run_folder, saved
+from minbert.training import inference, pseudo_labels, run_folder, saved
 from minbert.training.checkpoint import load_state, load_weights, save_state
 
 TEXTS = {f"r{i}": (f"the film was good {word}",) for i, word in enumerate(("warm", "dull", "slow", "funny"))}
@@ -47,6 +55,7 @@ class Input(NamedTuple):
 def all_of(folder):
     """Every Input, the good files made below `folder`."""
     made = [*_data(folder), *_text(folder), *_checkpoints(folder), *_runs(folder), *_results(folder), *_copies(folder)]
+    made += [_plain_predictions(folder), *(Input(*one) for one in answers.files(folder / "answers"))]
     return {one.name: one for one in made}
 
 
@@ -77,9 +86,27 @@ def _table(name, folder, task, split, file, form):
     shutil.copyfile(folder / file, alone / file)
 
     def read(path):
-        datasets.fingerprint(datasets.read(datasets.TASKS[task], path, split))
+        examples = datasets.read(datasets.TASKS[task], path, split)
+        datasets.fingerprint(examples)
+        _check_examples(examples)
+        content = path.read_bytes()
+        if form == "text" and not {*b'"\r'} & {*content}:  # then a line is a row, and each must be accounted for
+            rows = sum(bool(line) for line in content.split(b"\n")) - 1
+            assert len(examples) + len(examples.skipped) == rows, (len(examples), examples.skipped, rows)
 
     return Input(name, alone, file, form, read)
+
+
+def _check_examples(examples):
+    """What every reader of a task's file promises."""
+    assert examples.ids
+    assert len(examples.ids) == len(examples.texts)
+    assert not any(mark in id for id in examples.ids for mark in "\n\r\t")
+    assert all(text.strip() for texts in examples.texts for text in texts)
+    json.dumps([examples.ids, examples.texts], ensure_ascii=False).encode()
+    if examples.labels is not None:
+        assert len(examples.labels) == len(examples.ids)
+        assert np.isfinite(examples.labels).all()
 
 
 def _text(folder):
@@ -165,8 +192,15 @@ def _runs(folder):
 
     def read_lines(path):
         lines = inference.read_lines(path)
-        list(inference.predict_texts(opened, tokenizer, lines, options.model.max_length, opened.fused))
+        for line in inference.answer_lines(opened, tokenizer, lines, options.model.max_length):
+            for _, told in inference.FORMS.values():
+                told(line, opened.tasks).encode()
+            assert not {*"\n\r"} & {*inference.as_tsv(line, opened.tasks)}
 
+    pretrained = {"perplexity_before": 9.5, "perplexity": 3.25, "epochs": 1, "texts": 12}
+    (folder / "pretrained" / "bert").mkdir(parents=True)
+    (folder / "pretrained" / "scores.json").write_text(json.dumps(pretrained), encoding="utf-8")
+    yield Input("pretraining scores", folder / "pretrained", "scores.json", "json", _read_pretraining)
     yield Input("run config.json", run, saved.RUN, "json", _read_run)
     yield Input("grid.json", run, saved.GRID, "json", _read_grid)
     yield Input("scores.json", run, "scores.json", "json", lambda path: saved.saved_scores(path.parent))
@@ -174,6 +208,13 @@ def _runs(folder):
     yield Input("run weights", run, "model.safetensors", "safetensors", lambda path: load_weights(opened, path))
     yield Input("lines.txt", run, "lines.txt", "text", read_lines)
     yield _state(folder, model, data)
+
+
+def _read_pretraining(path):
+    found = hub.pretraining_scores(path.parent / "bert")
+    if found is None:
+        raise UserError("no such scores")
+    assert np.isfinite([*found.values()]).all()
 
 
 def _read_run(path):
@@ -195,10 +236,23 @@ def _resume(folder):
 
 
 def _state(folder, model, data):
+    """A state in the midst of the first of two epochs; who reads it trains to the end."""
     home = folder / "state"
-    trainer = tiny.make_trainer(home, model, data, "--option", "finetune", "--tasks", "sst")
+    flags = ("--option", "finetune", "--tasks", "sst", "--epochs", 2, "--limit", "sst=8", "--dev_limit", "sst=4")
+    flags += ("--batch_size", 4, "--mean_teacher", "kl")
+    trainer = tiny.make_trainer(home, model, data, *flags)
+    trainer.loop.step(trainer.loop.plan.steps_of(0)[0])
     save_state(trainer.loop, home / "state.pt")
-    return Input("state.pt", home, "state.pt", "zip", lambda path: load_state(trainer.loop, path))
+
+    def read(path):
+        again = tiny.make_trainer(path.parent / "run", model, data, *flags)
+        load_state(again.loop, path)
+        with contextlib.redirect_stderr(io.StringIO()):
+            again.loop.run()
+        assert again.loop.progress.epoch == 2
+        assert all(np.isfinite(line["selection_score"]) for line in again.loop.progress.history)
+
+    return Input("state.pt", home, "state.pt", "saved", read)
 
 
 # -------------------------------------------------------------------------------------- results, and copies of texts
@@ -212,6 +266,8 @@ def _results(folder):
     lines = source.read_text(encoding="utf-8").splitlines()[:3]
     (home / source.name).write_text("\n".join(lines) + "\n", encoding="utf-8")
 
+    table = find_table(source.stem)
+
     def read(path):
         nowhere = path.parent / "nowhere"
         with (
@@ -219,6 +275,7 @@ def _results(folder):
             mock.patch.object(places, "user_results", return_value=nowhere),
         ):
             store.load_all()
+            report.markdown(table, report.collect(table))
 
     yield Input("results", home, source.name, "jsonl", read)
 
@@ -238,6 +295,26 @@ def _copies(folder):
 
 def _continue_copies(path):
     copies.augment(Rows(TEXTS, []), path.parent / "out.tsv", "eda")
+    assert list(read_augmented(path.parent / "out.tsv").texts) == list(TEXTS)
+
+
+def _plain_predictions(folder):
+    """What a plain model said of another task's texts, kept for all label schemes."""
+    home = folder / "plain"
+    home.mkdir()
+    good = np.tile(np.float32([0.25, 0.75]), (6, 1))
+    of = {"of": "model 0, data 0"}
+    (home / "on-rte.safetensors").write_bytes(save({"probabilities": good}, metadata=of))
+
+    def read(path):
+        found = pseudo_labels.read_predictions(path, of, good.shape)
+        if found is None:
+            raise UserError("made again")
+        assert found.shape == good.shape
+        assert np.abs(found.sum(1) - 1).max() < 0.01
+        assert (found >= 0).all()
+
+    return Input("plain predictions", home, "on-rte.safetensors", "safetensors", read)
 
 
 def _read_journal(path):

@@ -69,7 +69,7 @@ def _some(changes, content, random):
     """One of the changes; where the content is no more of the form that it needs, some bytes change instead."""
     try:
         return random.choice(changes)(content, random)
-    except (ValueError, IndexError, RecursionError, OSError, KeyError, zipfile.BadZipFile):
+    except Exception:
         return flipped(content, random)
 
 
@@ -313,6 +313,113 @@ def in_member(content, random):
     return made.getvalue()
 
 
+def in_saved_values(content, random):
+    """A change of what torch saved, with everything about the file itself in order."""
+    import torch
+
+    value = torch.load(io.BytesIO(content), weights_only=True)
+    container, key = _slot(value, random)
+    if isinstance(container[key], torch.Tensor) and random.random() < 0.8:
+        container[key] = random.choice(ODD_TENSORS)(container[key])
+    else:
+        container[key] = random.choice((*ODD_VALUES, torch.zeros(3)))
+    made = io.BytesIO()
+    torch.save(value, made)
+    return made.getvalue()
+
+
+ODD_TENSORS = (
+    *(lambda t: t.float() * float("nan"), lambda t: t.float() / 0, lambda t: -t.float(), lambda t: t.float() * 1e30),
+    *(lambda t: t.flatten()[:-1], lambda t: t[None], lambda t: t.double(), lambda t: t.long(), lambda t: t.to_sparse()),
+    *(
+        lambda t: t.half(),
+        lambda t: t.bool(),
+        lambda t: t.to("meta"),
+        lambda t: t.clone().requires_grad_(t.is_floating_point()),
+    ),
+)
+
+
+# ------------------------------------------------------------------------------------------------ answers over HTTP
+
+
+def _parts_of_answer(content):
+    head, gap, body = content.partition(b"\r\n\r\n")
+    if not gap:
+        raise ValueError("no head")
+    return head.split(b"\r\n"), body
+
+
+def _answer(lines, body):
+    return b"\r\n".join(lines) + b"\r\n\r\n" + body
+
+
+def with_odd_header(content, random):
+    lines, body = _parts_of_answer(content)
+    name = random.choice(HEADERS)
+    value = random.choice((*ODD_HEADERS, *ODD_TEXTS))
+    lines.insert(random.randrange(1, len(lines) + 1), name + b": " + value)
+    return _answer(lines, body)
+
+
+def with_other_header(content, random):
+    """Another value in place of one that is there, or none."""
+    lines, body = _parts_of_answer(content)
+    place = random.randrange(1, len(lines))
+    name = lines[place].partition(b":")[0]
+    lines[place : place + 1] = [] if random.random() < 0.3 else [name + b": " + random.choice(ODD_HEADERS)]
+    return _answer(lines, body)
+
+
+def with_other_status(content, random):
+    lines, body = _parts_of_answer(content)
+    lines[0] = random.choice(STATUSES)
+    return _answer(lines, body)
+
+
+def in_body(content, random):
+    """A change of the JSON in the body, whose length is told right."""
+    lines, body = _parts_of_answer(content)
+    body = _some(JSON, body, random)
+    lines = [line for line in lines if not line.lower().startswith(b"content-length")]
+    return _answer([*lines, b"Content-Length: %d" % len(body)], body)
+
+
+HEADERS = (
+    b"Content-Length",
+    b"Location",
+    b"Retry-After",
+    b"Transfer-Encoding",
+    b"Content-Range",
+    b"ETag",
+    b"Date",
+    b"",
+)
+ODD_HEADERS = (
+    *(b"-1", b"0", b"1", b"1e9", b"99999999999999999999", b"nan", b"inf", b"bytes 0-1/2", b"bytes 7-/x", b"chunked"),
+    *(b'"x', b'W/"x"', b'"\xff"', b"http://[", b"file:///etc/passwd", b"http://a:b@localhost/", b"//", b"", b"gzip"),
+    *(b"Thu, 01 Jan 9999 99:99:99 GMT", b"Fri, 31 Dec 9999 23:59:59 -2359", b"0.1", "٣".encode(), b"x" * 70_000),
+)
+STATUSES = (
+    *(
+        b"HTTP/1.1 302 Found",
+        b"HTTP/1.1 206 Partial Content",
+        b"HTTP/1.1 416 No",
+        b"HTTP/1.1 429 Wait",
+        b"HTTP/1.1 500 ",
+    ),
+    *(
+        b"HTTP/1.1 401 \x1b[31m",
+        b"HTTP/1.1 404 Not\xff",
+        b"HTTP/1.1 999 ?",
+        b"HTTP/9.9 200 OK",
+        b"ICY 200",
+        b"200",
+        b"",
+    ),
+    *(b"HTTP/1.1 100 Continue", b"HTTP/1.1 204 No Content", b"HTTP/1.1 -1 x", b"HTTP/1.1 200 " + b"x" * 70_000),
+)
+
 FORMS = {
     "bytes": BYTES,
     "text": TEXT,
@@ -320,4 +427,6 @@ FORMS = {
     "jsonl": (in_one_line, in_one_line, in_one_line, *TEXT),
     "safetensors": (in_header, in_header, with_odd_size, with_odd_numbers),
     "zip": (in_member,),
+    "saved": (in_saved_values, in_saved_values, in_member),
+    "http": (with_odd_header, with_other_header, with_other_status, in_body, in_body),
 }

@@ -32,7 +32,8 @@ from fuzz import inputs, mutate  # noqa: E402  (after the path and the threads a
 from minbert.files import UserError  # noqa: E402
 
 SECONDS = 10
-MEMORY = 4 << 30  # bytes of addresses
+ADDRESSES = 4 << 30  # bytes, of which torch takes more than it uses
+MEMORY = 2 << 30  # bytes
 ACCEPTED, REFUSED, FAILED = "accepted", "refused", "failed"
 
 
@@ -128,7 +129,7 @@ def main(argv=None):
     parser.add_argument("--only", metavar="NAME", help="one input alone")
     parser.add_argument("--case", metavar="SEED:NAME:I", help="one case alone, whose file is kept")
     options = parser.parse_args(argv)
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    resource.setrlimit(resource.RLIMIT_AS, (ADDRESSES, ADDRESSES))
     faulthandler.enable()  # where a file kills the process itself
     before = listing(ROOT)
     with tempfile.TemporaryDirectory(prefix="minbert-fuzz-") as folder:
@@ -145,11 +146,12 @@ def main(argv=None):
         counts, failures = run_all(names, known, folder)
     for name, said in failures.items():
         print(f"--case '{name}'\n{said}")
-    print(f"{table(counts)}\nseed {options.seed}, {time.monotonic() - began:.0f} s")
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10  # Linux counts in KiB
+    print(f"{table(counts)}\nseed {options.seed}, {time.monotonic() - began:.0f} s, {used >> 20} MiB at the most")
     changed = {str(path) for path, _ in before.items() ^ listing(ROOT).items()}
     if changed:
         print(f"written outside of the temporary folder: {', '.join(sorted(changed))}")
-    return 1 if failures or changed else 0
+    return 1 if failures or changed or used > MEMORY else 0
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from fuzz import inputs, mutate, run
 
 CASES = 300
 SEED = 0
+LENIENT = {"partial copies", "journal", "etag", "chat refusal"}  # what is damaged there is made or asked for again
 
 
 @pytest.fixture(scope="module")
@@ -24,9 +25,7 @@ def test_a_good_file_is_read(known, tmp_path, monkeypatch):
 def test_a_spoiled_file_is_read_or_refused_in_one_line(known, tmp_path):
     counts, failures = run.run_all(run.names_of(CASES, SEED, known), known, tmp_path)
     assert not failures, "\n".join(f"--case '{name}'\n{said}" for name, said in failures.items())
-    assert (
-        len({name for name, became in counts if became == run.REFUSED}) >= len(known) - 2
-    )  # damaged lines of two are left out
+    assert {name for name, became in counts if became == run.REFUSED} >= known.keys() - LENIENT
 
 
 @pytest.mark.parametrize("form", [*mutate.FORMS, "text.gz"])

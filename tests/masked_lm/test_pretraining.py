@@ -17,6 +17,7 @@ import pytest
 import tiny
 import torch
 import transformers
+from own_text import rows_of, written
 from safetensors.torch import load_file
 
 import pretraining
@@ -42,7 +43,19 @@ def argv_of(tmp_path, tiny_model, tiny_data):
 
     def argv(name, *flags, model=tiny_model):
         source = () if "--text" in flags else ("--data_dir", tiny_data)
-        return ["--model", model, *source, "--run_dir", tmp_path / name, "--epochs", 2, "--lr", "1e-2", *flags]
+        return [
+            "--model",
+            model,
+            *source,
+            "--run_dir",
+            tmp_path / name,
+            "--epochs",
+            2,
+            "--lr",
+            "1e-2",
+            "--keep_state",
+            *flags,
+        ]
 
     return argv
 
@@ -51,16 +64,18 @@ def argv_of(tmp_path, tiny_model, tiny_data):
 def finished(tmp_path_factory, tiny_model, tiny_data, the_script):
     """An unbroken run of two epochs. Not to be written to."""
     folder = tmp_path_factory.mktemp("finished") / "run"
-    done = tiny.script("--model", tiny_model, "--data_dir", tiny_data, "--run_dir", folder, "--epochs", 2)
+    done = tiny.script(
+        "--model", tiny_model, "--data_dir", tiny_data, "--run_dir", folder, "--epochs", 2, "--keep_state"
+    )
     assert done.code == 0, done.err
     return folder
 
 
 def sequences_of(checkpoint, *argv):
     """(the text that these flags name, tokenizer, flags)."""
-    options, files, _ = pretraining.check(pretraining.parse([*map(str, argv)]))
+    options, source, _ = pretraining.check(pretraining.parse([*map(str, argv)]))
     tokenizer = Tokenizer.from_folder(checkpoint)
-    data, _ = text.read_text(files, options.tasks, options.data)
+    data, _ = text.read_text(*source, options.tasks, options.data)
     return text.encode(data, tokenizer, options.model.max_length), tokenizer, options
 
 
@@ -122,6 +137,28 @@ def test_the_files_say_what_was_done(finished):
     assert scores["texts"] == 120 - 2  # 20 of SST, 37 pairs of Quora, 13 of STS, of which 2 % are held out
     assert scores["updates"] == 2 * math.ceil(118 / 32)
     assert tiny.read_json(finished / "config.json")["data"]["sst"]["train"]["rows"] == 20
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl"])
+def test_columns_of_ones_own_file(tmp_path, tiny_model, suffix):
+    rows = rows_of(12, pairs=True)
+    path = written(tmp_path / f"a{suffix}", rows)
+    found, _, _ = sequences_of(tiny_model, "--train", path, "--text", "subject,reply")
+    (tmp_path / "plain.txt").write_text("".join(f"{row['subject']}\n{row['reply']}\n" for row in rows))
+    plain, _, _ = sequences_of(tiny_model, "--text", tmp_path / "plain.txt")
+    assert token_lists(found) == token_lists(plain)
+    one, _, _ = sequences_of(tiny_model, "--train", path, "--text", "reply")
+    assert token_lists(one) == token_lists(plain)[1::2]
+
+
+def test_a_run_on_a_column_is_gone_on_with(tmp_path, tiny_model, argv_of, monkeypatch):
+    path = written(tmp_path / "a.csv", rows_of(40))
+    flags = ("--train", path, "--text", "subject", "--epochs", 1)
+    with monkeypatch.context() as patch:
+        kills.stop_at(patch, 1)
+        assert tiny.script(*argv_of("run", *flags, "--batch_size", 8)).code == 130
+    done = tiny.script("--resume", tmp_path / "run")
+    assert done.code == 0, done.err
 
 
 def test_held_out_text_is_never_trained_on(tmp_path, tiny_model, monkeypatch):
@@ -285,9 +322,10 @@ def test_sigterm_before_the_first_epoch(tmp_path, argv_of, monkeypatch):
 # ------------------------------------------------------------------------------------------------ flags, mistakes
 
 
-def test_every_flag_changes_what_is_learned(tmp_path, argv_of):
+def test_every_flag_changes_what_is_learned(tmp_path, argv_of, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
     flags = [(), ("--seed", 1), ("--warmup", 0.5), ("--batch_size", 9), ("--lr", 1e-3), ("--epochs", 1)]
-    flags += [("--max_length", 8), ("--tasks", "sst"), ("--limit", "quora=7")]
+    flags += [("--max_length", 8), ("--tasks", "sst"), ("--limit", "quora=7"), ("--precision", "bf16")]
     learned = []
     for number, more in enumerate(flags):
         assert tiny.script(*argv_of(str(number), *more)).code == 0
@@ -313,11 +351,14 @@ def test_help_needs_no_torch():
         (("--text", b"a\nb\nc\nd\n"), "too short to hide a token in"),
         (("--text", b"fine\n\xff\xfe\n"), "line 2: bytes that are not UTF-8"),
         (("--text", "a.txt", "--tasks", "sst"), "--tasks is of no use with --text"),
+        (("--train", "a.csv"), "--train needs --text COLUMN"),
+        (("--train", "a.csv", "--text", "a,b,c"), "--train needs --text COLUMN"),
+        (("--train", "nowhere.csv", "--text", "a"), "nowhere.csv: no such file"),
+        (("--train", "a.csv", "--text", "a", "--tasks", "sst"), "--tasks is of no use with --text"),
         (("--tasks", "rte"), "--tasks rte: no task with files in --data_dir"),
         (("--tasks", "imdbx"), "--tasks imdbx: no task"),
         (("--tasks", "sst", "--limit", "quora=5"), "--limit names quora"),
         (("--data_dir", "nowhere"), "nowhere"),
-        (("--precision", "bf16"), "--precision bf16 needs --use_gpu"),
         (("--max_length", 513), "--max_length 513"),
         (("--lr", 0), "--lr"),
         (("--epoch", 0), "--epoch"),

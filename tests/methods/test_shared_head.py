@@ -193,7 +193,7 @@ def trained(tmp_path, tiny_model, glue, monkeypatch):
     def run(scheme, *flags):
         folder = tmp_path / str(next(numbers))
         flags = ("--model", tiny_model, "--glue_dir", glue, "--plain_dir", tmp_path / "plain", "--run_dir", folder,
-                 *tiny.FINETUNE, "--label_scheme", scheme, *flags)  # fmt: skip
+                 *tiny.FINETUNE, "--keep_state", "--label_scheme", scheme, *flags)  # fmt: skip
         done = tiny.script(*flags)
         assert done.code == 0, done.err
         options = tiny.options_of(*flags)

@@ -1,5 +1,6 @@
 """The report: means, deviations and marks by hand, and the pictures' contents."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -57,52 +58,6 @@ def test_models_and_data_are_not_averaged_together(script, run, home, tmp_path, 
     assert "Quora duplicate pairs" in text
 
 
-def compared(capsys, *arguments):
-    """(the table's lines by heading, the whole text) of `experiments.py compare demo`."""
-    assert experiments.main(["compare", "demo", *arguments]) == 0
-    text = capsys.readouterr().out
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")]
-    return {row[0]: row[1:] for row in rows[2:]}, text
-
-
-def set_accuracy(row, values):
-    for seed, value in values.items():
-        result = result_of(row, seed)
-        result["scores"]["dev"]["sst"]["accuracy"] = value
-        store.put(TABLE, result)
-
-
-def test_two_rows_compared_by_hand(script, run, home, capsys):
-    run("--seeds", "3", "--only", "plain", "clipped")
-    set_accuracy("plain", {11711: 0.50, 11712: 0.52, 11713: 0.54})  # mean 0.52, s 0.02
-    set_accuracy("clipped", {11711: 0.44, 11712: 0.47, 11713: 0.50})  # mean 0.47, s 0.03
-    rows, text = compared(capsys, "plain", "clipped")
-    # two deviations: 2 sqrt(0.02^2 + 0.03^2) = 2 sqrt(0.0013) = 0.0721
-    assert rows["SST"] == ["0.520 ± 0.020", "0.470 ± 0.030", "+0.050", "0.072", "3", "within"]
-    assert rows["STS"] == ["0.250 ± 0.000", "0.250 ± 0.000", "+0.000", "0.000", "3", "within"]
-    assert "## Plain against Clipped" in text
-    set_accuracy("clipped", {11711: 0.414, 11712: 0.444, 11713: 0.474})  # mean 0.444: 0.076 lower
-    rows, _ = compared(capsys, "clipped", "plain", "--column", "SST")
-    assert rows == {"SST": ["0.444 ± 0.030", "0.520 ± 0.020", "-0.076", "0.072", "3", "beyond"]}
-
-
-def test_rows_are_compared_over_the_seeds_that_both_have(script, run, home, capsys):
-    run("--seeds", "4", "--only", "plain")
-    run("--seeds", "2", "--only", "clipped")
-    set_accuracy("plain", {11711: 0.6, 11712: 0.6, 11713: 0.1, 11714: 0.1})
-    rows, _ = compared(capsys, "plain", "clipped", "--column", "SST")
-    assert rows["SST"] == ["0.600 ± 0.000", "0.500 ± 0.000", "+0.100", "0.000", "2", "no claim"]
-    run("--only", "part")
-    rows, _ = compared(capsys, "part", "plain", "--column", "SST", "score")
-    assert rows["SST"] == ["0.500", "0.600", "-0.100", "", "1", "no claim"]
-    assert rows["score*"][-1] == "no claim"  # on a part of Quora's dev set
-    result = result_of("part")
-    result["model"]["sha256"] = "another"
-    store.put(TABLE, result)
-    assert experiments.main(["compare", "demo", "part", "plain"]) == 2
-    assert "no seed, model and data in common" in capsys.readouterr().err
-
-
 def test_a_tables_note_stands_below_it(script, run, monkeypatch, capsys):
     monkeypatch.setitem(TABLES, "demo", replace(TABLE, note="On few examples."))
     assert "\n\nOn few examples.\n" in shown(capsys)[0]
@@ -142,3 +97,48 @@ def test_the_curves_are_means_by_epoch_of_trained_tasks(script, run, monkeypatch
     bars = {panel.get_title(): panel for panel in pictures._bars(table, lines).axes}
     widths = [bar.get_width() for bar in bars["SST"].patches]
     assert widths == pytest.approx([0.5, 0.511, 0.5, 0.5, 0.5])  # ours, the paper's, and the rows it has not
+
+
+def change_history(row, seed, *records):
+    """Write what differs from the default into the epochs of a result's history."""
+    result = result_of(row, seed)
+    (first,) = {json.dumps(record) for record in result["history"][:1]}
+    result["history"] = [{**json.loads(first), "epoch": n, **record} for n, record in enumerate(records, 1)]
+    store.put(TABLE, result)
+
+
+@pytest.mark.parametrize(
+    ("kept", "says"),
+    [
+        ([0.0, 0.01, 0.002], "at most 0.01"),
+        ([0.0, 0.011, 0.002], None),
+        ([0.99, 1.0, 0.995], "at least 0.99"),
+        ([0.98, 1.0, 1.0], None),
+        ([0.0, 1.0, 1.0], None),
+    ],
+)
+def test_a_row_that_was_not_treated_says_so(script, run, home, capsys, kept, says):
+    run("--seeds", "2", "--only", "plain")
+    for seed in (11711, 11712):
+        change_history("plain", seed, *({"kept": {"sst UDA kept": share, "sts UDA kept": 0.5}} for share in kept))
+    text, _ = shown(capsys)
+    assert ("| Plain † " in text) == bool(says)
+    assert ("† Not treated, so no comparison" in text) == bool(says)
+    if says:
+        assert f"\n- Plain: sst UDA kept {says}\n" in text
+        change_history("plain", 11711, {"kept": {"sst UDA kept": 0.5}})  # one seed was treated
+        assert "†" not in shown(capsys)[0]
+
+
+def test_the_last_epoch_stands_beside_the_best(script, run, home, capsys):
+    run("--seeds", "2", "--only", "plain")
+    best = result_of("plain", 11711)["scores"]["dev"]["sst"]["accuracy"]
+    for seed, last in ((11711, best), (11712, best - 0.1)):
+        change_history("plain", seed, {"dev": {"sst": {"accuracy": best}}}, {"dev": {"sst": {"accuracy": last}}})
+    text, rows = shown(capsys)
+    assert rows["Plain"]["SST"] == f"{best:.3f} ± 0.000 [last {best - 0.05:.3f}] (0.511)"
+    assert "[last" not in rows["Plain"]["STS"]  # the history says nothing of it
+    assert "[last ...]: the mean after the last epoch" in text
+    for seed in (11711, 11712):
+        change_history("plain", seed, {"dev": {"sst": {"accuracy": best}}})
+    assert "[last" not in shown(capsys)[0]

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -137,15 +138,20 @@ def test_an_odd_token_over_stays_with_the_longer_text_or_with_the_second_of_equa
     assert ((types == 0).sum() - 2, (types == 1).sum() - 1) == kept, f"of {a} and {b} words {kept} should stay"
 
 
-def test_pairs_are_cut_as_the_tokenizers_library_cuts_them(tmp_path):
-    """Its own "longest_first" on every pair of up to 9 words, with every room from 2 words to 9."""
+@pytest.mark.parametrize(("truncate", "direction"), [("head", "right"), ("tail", "left")])
+def test_texts_are_cut_as_the_tokenizers_library_cuts_them(tmp_path, truncate, direction):
+    """Its own "longest_first" on every text and pair of up to 9 words, with every room from 2 words to 9."""
     tokenizer = small(tmp_path)
-    pairs = [("a " * a, "b " * b) for a in range(1, 10) for b in range(1, 10)]
+    tokenizer.truncate = truncate
+    words = list("abc") * 3
+    singles = [(" ".join(words[:a]),) for a in range(1, 10)]
+    pairs = [(" ".join(words[:a]), " ".join(words[-b:])) for a in range(1, 10) for b in range(1, 10)]
     theirs = tokenizers.BertWordPieceTokenizer(str(tmp_path / "vocab.txt"))
     for max_length in range(5, 13):
-        theirs.enable_truncation(max_length, strategy="longest_first")
-        expected = [(e.ids, e.type_ids) for e in theirs.encode_batch(pairs)]
-        assert rows_of(tokenizer.encode(pairs, max_length)) == expected, f"at most {max_length} tokens"
+        theirs._tokenizer.enable_truncation(max_length, strategy="longest_first", direction=direction)
+        for texts in (singles, pairs):
+            expected = [(e.ids, e.type_ids) for e in theirs.encode_batch([t if t[1:] else t[0] for t in texts])]
+            assert rows_of(tokenizer.encode(texts, max_length)) == expected, f"at most {max_length} tokens"
 
 
 def test_megabyte_cells(tmp_path, minilm):
@@ -231,6 +237,15 @@ ODD = {  # what is wrong with a tokenizer.json -> what is said of it
         lambda t: t.update(normalizer={"type": "Precompiled", "precompiled_charsmap": "CAAAAP//////////YWJj"}),
         "index out of bounds",
     ),
+    "no pre_tokenizer": (lambda t: t.update(pre_tokenizer=None), "does not find the words of its own vocabulary"),
+    "one that cuts at hyphens alone": (
+        lambda t: t.update(pre_tokenizer={"type": "CharDelimiterSplit", "delimiter": "-"}),
+        "does not find the words of its own vocabulary",
+    ),
+    "no word is short enough": (
+        lambda t: t["model"].update(max_input_chars_per_word=1),
+        "does not find the words of its own vocabulary",
+    ),
     "no [UNK]": (lambda t: (removed(t["model"]["vocab"], "[UNK]"), t["added_tokens"].clear()), "[UNK] is missing"),
     "another unknown token": (lambda t: t["model"].update(unk_token="nothing"), "WordPiece error: Missing"),
 }
@@ -252,6 +267,19 @@ def test_a_tokenizer_that_would_feed_something_else_is_refused(tmp_path, kind):
     assert str(path) in str(error.value)
     assert said in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_panic_over_a_very_long_text_is_one_line(tmp_path):
+    """Rust panics with a BaseException of a type of its own, which cannot be imported."""
+
+    def panic(*_, **__):
+        raise type("PanicException", (BaseException,), {})("index out of bounds")
+
+    tokenizer = small(tmp_path)
+    for text in ("a", "a " * 100_000):  # encoded at once; looked at first
+        rust = mock.Mock(encode=panic, encode_batch_fast=panic)
+        with mock.patch.object(tokenizer, "_rust", rust), pytest.raises(UserError, match=r"vocab\.txt: damaged"):
+            tokenizer.encode([(text,)], 8)
 
 
 def test_ids_beyond_the_model(tmp_path):
@@ -281,8 +309,10 @@ LONG_TEXTS = [
 ]
 
 
+@pytest.mark.parametrize("truncate", ["head", "tail"])
 @pytest.mark.parametrize("max_length", [5, 65, 513])  # of two long texts it is left open who gets an odd token
-def test_of_a_very_long_text_no_more_is_encoded_than_is_kept(tokenizer, monkeypatch, max_length):
+def test_of_a_very_long_text_no_more_is_encoded_than_is_kept(tokenizer, monkeypatch, max_length, truncate):
+    monkeypatch.setattr(tokenizer, "truncate", truncate)
     single, pairs = [(text,) for text in LONG_TEXTS], [(text, "short") for text in LONG_TEXTS]
     both = [*zip(LONG_TEXTS, [text[:5000] for text in LONG_TEXTS[::-1]], strict=True)]
     monkeypatch.setattr(tokenization, "LONG", 10**9)

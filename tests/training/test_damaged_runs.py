@@ -54,6 +54,8 @@ def test_a_config_of_the_wrong_form(stopped, change):
         {"batch_size": {"sst": "4"}},
         {"model": 3},
         {"plain_dir": None},
+        {"sst_dev_out": "a\0b"},
+        {"data_dir": "\0"},
     ],
     ids=str,
 )
@@ -121,6 +123,57 @@ def _with_flipped_number(state):
 def test_a_damaged_state(stopped, spoil):
     (stopped / "state.pt").write_bytes(spoil((stopped / "state.pt").read_bytes()))
     assert "state.pt: not a state of this run" in tiny.script("--resume", stopped).error
+
+
+MOMENTS = ("optimizer", "state", 0)
+WRONG = {  # where in a state, and what stands there though no checksum is wrong -> what is said of it
+    "an epoch that is no number": (("progress", "epoch"), "1", "epoch is '1', expected int"),
+    "an epoch that is none": (("progress", "epoch"), -1, "-1 is no count"),
+    "an epoch beyond the last": (("progress", "epoch"), 99, "99 are said to be done"),
+    "a step beyond the epoch's last": (("progress", "step"), 10**6, "step 1000000 of"),
+    "no history": (("progress", "history"), [], "epochs [] of"),
+    "a history of something else": (("progress", "history"), [3], "an item of history is no object"),
+    "a best score that is no number": (("progress", "best"), float("nan"), "Out of range float values"),
+    "weights that are no numbers": (("model", "heads.sst.out.bias"), None, "is no dense tensor of finite numbers"),
+    "a mean of another shape": ((*MOMENTS, "exp_avg"), torch.zeros(3), "exp_avg has another shape or type"),
+    "a mean that is not finite": ((*MOMENTS, "exp_avg_sq"), "nan", "exp_avg_sq is no dense tensor of finite numbers"),
+    "a sparse mean": ((*MOMENTS, "exp_avg"), "sparse", "exp_avg is no dense tensor"),
+    "a negative variance": ((*MOMENTS, "exp_avg_sq"), "negative", "running means that cannot be"),
+    "steps that are no number": ((*MOMENTS, "step"), "3", "'3' is no count"),
+    "a parameter that is not there": (("optimizer", "state", 10**4), {}, "list index out of range"),
+    "terms of something else": (("record", "terms"), "sst", "has no attribute 'items'"),
+    "a term of another task": (("record", "terms"), {("rte", ""): torch.zeros(2).double()}, "a term of 'rte'"),
+    "random numbers of another kind": (("rng",), torch.zeros(3), "RNG state must be a torch.ByteTensor"),
+}
+CHANGES = {"nan": lambda t: t * float("nan"), "sparse": torch.Tensor.to_sparse, "negative": lambda t: t - 1}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_a_state_that_somebody_wrote(stopped, what):
+    """Its checksums are right, and what it says would end in a traceback later, or in another result."""
+    (*way, last), value, said = WRONG[what]
+    state = torch.load(stopped / "state.pt", weights_only=True)
+    place = state
+    for key in way:
+        place = place[key]
+    change = CHANGES.get(value) if isinstance(value, str) else None
+    if last == "heads.sst.out.bias":
+        last = next(name for name in place if name.startswith("heads."))
+    place[last] = change(place[last]) if change else value
+    torch.save(state, stopped / "state.pt")
+    error = tiny.script("--resume", stopped).error
+    assert "state.pt: not a state of this run (" in error
+    assert said in error
+
+
+def test_rates_in_a_state_count_for_nothing(stopped, finished):
+    """They are what the flags say."""
+    state = torch.load(stopped / "state.pt", weights_only=True)
+    for group in state["optimizer"]["param_groups"]:
+        group.update(lr=1.0, initial_lr=1.0, betas=(0.1, 0.1), eps=1.0, weight_decay=1.0)
+    torch.save(state, stopped / "state.pt")
+    assert tiny.script("--resume", stopped).code == 0
+    tiny.assert_same_results(finished, stopped)
 
 
 def test_a_state_of_another_model(stopped, tmp_path, argv_of):

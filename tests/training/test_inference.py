@@ -1,6 +1,7 @@
-"""Lines in, answers out: who answers what, what is printed, which lines are refused, and how much is read at a time."""
+"""Lines in, answers out: who answers what, in which form, which lines are refused, and how much is read at a time."""
 
 import io
+import json
 import sys
 from dataclasses import replace
 
@@ -41,7 +42,8 @@ def ask(tokenizer):
     """ask(model, lines) -> the list of texts to print."""
 
     def texts(model, lines, **more):
-        return list(inference.predict_texts(model, tokenizer, lines, 64, model.fused, **more))
+        answered = inference.answer_lines(model, tokenizer, lines, 64, **more)
+        return [inference.as_text(line, model.tasks) for line in answered]
 
     return texts
 
@@ -164,13 +166,13 @@ def test_numbers_and_order_do_not_depend_on_the_batch(build, ask, batch):
 
 
 def test_nothing_answered_at_all_is_an_error_that_says_what_would_be(build, tokenizer):
-    answers = inference.predict_texts(build("quora", "sts"), tokenizer, [SENTENCE, SENTENCE], 64, True)
-    assert next(answers).startswith("line 1: a sentence, and this model has no head")
-    assert next(answers).startswith("line 2")
+    answers = inference.answer_lines(build("quora", "sts"), tokenizer, [SENTENCE, SENTENCE], 64)
+    assert next(answers).note.startswith("a sentence, and this model has no head")
+    assert next(answers).number == 2
     with pytest.raises(UserError, match="no line held a pair of sentences that the heads of quora, sts could answer"):
         next(answers)
     with pytest.raises(UserError, match="a sentence or a pair of sentences"):
-        list(inference.predict_texts(build("sst", "quora"), tokenizer, ["", "  "], 64, True))
+        list(inference.answer_lines(build("sst", "quora"), tokenizer, ["", "  "], 64))
 
 
 @pytest.mark.parametrize("batch", [1, 5])
@@ -182,12 +184,86 @@ def test_lines_are_read_as_they_are_answered(build, tokenizer, batch):
             read.append(1)
             yield SENTENCE
 
-    answers = inference.predict_texts(build("sst"), tokenizer, endless(), 64, True, batch=batch)
+    answers = inference.answer_lines(build("sst"), tokenizer, endless(), 64, batch=batch)
     for _ in range(batch):
         next(answers)
     assert len(read) == batch  # an answer does not wait for the line after it
     next(answers)
     assert len(read) == 2 * batch
+
+
+# ---------------------------------------------------------------------------------------------------- other forms
+
+LINES = [SENTENCE, PAIR, "a\tb\tc"]
+
+
+@pytest.fixture
+def two_heads(build, says):
+    says["sst"] = (3, [0.03, 0.04, 0.1, 0.61, 0.22])
+    says["sts"] = (3.5, None)
+    return build("sst", "sts")
+
+
+def told(model, tokenizer, form, path=None):
+    return inference.deliver(inference.answer_lines(model, tokenizer, LINES, 64), model.tasks, form, path)
+
+
+def test_json_is_an_object_a_line_with_every_digit(two_heads, tokenizer, capsys):
+    assert told(two_heads, tokenizer, "json") == ""
+    probabilities = dict(zip(TASKS["sst"].labels, [0.03, 0.04, 0.1, 0.61, 0.22], strict=True))
+    assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == [
+        {
+            "line": 1,
+            "texts": [SENTENCE],
+            "answers": {"sst": {"label": "somewhat positive", "probabilities": probabilities}},
+        },
+        {"line": 2, "texts": ["where is the dog", "where is the cat"], "answers": {"sts": {"score": 3.5}}},
+        {"line": 3, "texts": ["a", "b", "c"], "note": "2 tabs; a sentence has none, a pair one: not answered"},
+    ]
+
+
+TABLE = f"""line\ttext\ttext_pair\tsst\tsst_probability\tsts\tsts_probability\tnote
+1\t{SENTENCE}\t\tsomewhat positive\t0.61\t\t\t
+2\twhere is the dog\twhere is the cat\t\t\t3.5\t\t
+3\t\t\t\t\t\t\t2 tabs; a sentence has none, a pair one: not answered
+"""
+
+
+def test_a_table_has_a_row_a_line(two_heads, tokenizer, capsys):
+    told(two_heads, tokenizer, "tsv")
+    assert capsys.readouterr().out == TABLE
+
+
+def test_a_file_is_written_and_what_is_not_answered_told(two_heads, tokenizer, tmp_path):
+    path = tmp_path / "out.tsv"
+    assert told(two_heads, tokenizer, "tsv", path) == (
+        f"{path}: 2 lines answered; 1 not, the first: line 3: 2 tabs; a sentence has none, a pair one: not answered"
+    )
+    assert path.read_text(encoding="utf-8") == TABLE
+
+
+def test_a_file_is_there_whole_or_not_at_all(two_heads, tokenizer, tmp_path):
+    def stopped():
+        yield SENTENCE
+        raise KeyboardInterrupt
+
+    lines = inference.answer_lines(two_heads, tokenizer, stopped(), 64, batch=1)
+    with pytest.raises(KeyboardInterrupt):
+        inference.deliver(lines, two_heads.tasks, "json", tmp_path / "out.jsonl")
+    assert not [*tmp_path.iterdir()]
+
+
+def test_outputs_that_cannot_be_are_refused_first(tmp_path):
+    source = tmp_path / "lines.txt"
+    source.write_text("a\n")
+    with pytest.raises(UserError, match=r"--input reads that file"):
+        inference.check_output(source, source)
+    with pytest.raises(UserError, match="there is no folder"):
+        inference.check_output(tmp_path / "none" / "out")
+    with pytest.raises(UserError, match="not an ordinary file"):
+        inference.check_output(tmp_path)
+    inference.check_output(tmp_path / "new", source)
+    assert [path.name for path in tmp_path.iterdir()] == ["lines.txt"]
 
 
 # --------------------------------------------------------------------------------------------------- where from

@@ -176,7 +176,7 @@ def test_pretrain_on_features_is_pretrain_through_the_trunk(trainer_of, still_mo
 
 
 def test_tasks_that_are_not_trained_are_scored_and_keep_their_heads(trainer_of):
-    trainer = trainer_of(*FINETUNE, "--tasks", "quora", "--epochs", 1)
+    trainer = trainer_of(*FINETUNE, "--tasks", "quora", "--also_score", "sst,sts", "--epochs", 1)
     before = weights(trainer.model.heads)
     trainer.fit()
     assert changed(before, weights(trainer.model.heads)) == {"quora.linear.weight", "quora.linear.bias"}

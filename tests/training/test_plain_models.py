@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tiny
 from kills import killed_before_rename, stopped_at
+from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 from scheme_runs import arguments, cache, contents, plain_folder, watched
 
@@ -27,7 +28,7 @@ def glue(tmp_path_factory):
 @pytest.fixture(scope="module")
 def argv_of(tiny_model, tiny_data, glue):
     """argv_of(folder, scheme, flags...) -> the command line of a run in `folder` with its plain models beside it."""
-    return lambda folder, scheme, *flags: arguments(tiny_model, tiny_data, glue, folder, scheme, *flags)
+    return lambda folder, scheme, *flags: arguments(tiny_model, tiny_data, glue, folder, scheme, "--keep_state", *flags)
 
 
 @pytest.fixture(scope="module")
@@ -219,6 +220,28 @@ def test_a_cut_off_cache_is_made_again(home, argv_of, length):
     tiny.assert_same_results(home / "again", home / "run")
 
 
+DAMAGED = {
+    "not finite": lambda p: p * np.float32("nan"),
+    "negative": lambda p: p - 1,
+    "no probabilities": lambda p: p * 2,
+    "of another type": lambda p: p.astype(np.float64),
+    "none": lambda p: p[:0],
+    "a single number": lambda p: p[0, 0],
+}
+
+
+@pytest.mark.parametrize("how", DAMAGED)
+def test_a_cache_that_holds_no_probabilities_is_made_again(home, argv_of, how):
+    path = cache(home, "sst2", "qqp")
+    content = path.read_bytes()
+    with safe_open(path, "numpy") as opened:
+        probabilities, of = opened.get_tensor("probabilities"), opened.metadata()
+    save_file({"probabilities": np.array(DAMAGED[how](probabilities))}, path, of)
+    run = watched(*argv_of(home / "again", "soft_predicted"))
+    assert [(teacher, task) for teacher, task, _ in run.asked] == [("sst2", "qqp")]
+    assert path.read_bytes() == content
+
+
 def test_a_cache_of_other_data_or_of_another_model_is_refused(home, argv_of):
     path, argv = cache(home, "sst2", "qqp"), argv_of(home / "again", "soft_predicted")
     content = path.read_bytes()
@@ -296,8 +319,8 @@ def test_mnli_s_dashes_are_skipped_and_counted(spoiled, tmp_path, argv_of):
     path.write_text("\n".join([header, *rows]) + "\n")
     run = watched(*argv_of(tmp_path / "run", "soft_probability", "--glue_dir", spoiled))
     (told,) = [line for line in run.outcome.out.splitlines() if line.startswith("mnli train: ")]
-    assert told.startswith("mnli train: 23 examples, ")
-    assert told.endswith("; 2 rows skipped (line 6: no value in column 'gold_label')")
+    assert told.startswith("mnli train: 2 rows")
+    assert told.endswith("2 rows skipped (line 6: no value in column 'gold_label')")
     assert len(run.union.examples) == 14 + 21 + 23 + 18
     assert "mnli 4" not in run.union.examples.ids
 

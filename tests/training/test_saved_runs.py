@@ -1,17 +1,23 @@
-"""What follows a run: --init, which trains on from it, --evaluate and --predict with its --input."""
+"""What follows a run: --init, which trains on from it, --evaluate, --predict with its files, and minbert.load."""
 
 import io
 import itertools
 import json
 import shutil
+import signal
+import subprocess
 import sys
+import time
 
 import pytest
 import tiny
 import torch
 from safetensors.torch import load_file
 
-from datasets import FIVE_STARS, TASKS
+import evaluation
+import minbert
+from datasets import FIVE_STARS, TASKS, read
+from minbert.files import UserError
 from minbert.training.run_folder import find_model
 from multitask_classifier import build_model
 
@@ -71,7 +77,7 @@ def test_init_begins_with_the_trunk_and_the_heads_of_the_run(heads_first, tiny_m
 
 
 def test_init_leaves_a_head_of_another_shape_fresh_and_says_so(heads_first, tiny_model, capsys):
-    flags = ("--sts_head", "classification", "--tasks", "cfimdb,sst")
+    flags = ("--sts_head", "classification", "--tasks", "cfimdb,sst", "--also_score", "quora,sts")
     found, saved = built("--init", heads_first, *flags), load_file(heads_first / "model.safetensors")
     assert capsys.readouterr().out == f"weights of {heads_first}; fresh heads for cfimdb, sts\n"
     fresh = built("--model", tiny_model, *flags)
@@ -224,6 +230,61 @@ def test_input_is_a_file_or_what_is_typed(saved, tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "stdin", typed := Terminal(text))
     assert tiny.script("--predict", saved).out == of_file.out
     assert "a good film\n    sst" in typed.seen[1]  # answered before the next line is read
+
+
+def test_format_is_the_same_on_the_screen_and_in_a_file(saved, tmp_path):
+    (tmp_path / "lines").write_text("a good film\nthe dog can run\tone cat\n")
+    for form in ("text", "json", "tsv"):
+        asked = ("--predict", saved, "--input", tmp_path / "lines", "--format", form)
+        done = tiny.script(*asked, "--output", tmp_path / form)
+        assert (done.code, done.out) == (0, f"{tmp_path / form}: 2 lines answered\n"), done.err
+        assert tiny.script(*asked).out == (tmp_path / form).read_text()
+
+
+def test_a_reader_that_goes_away_is_no_error(saved):
+    """`| head`"""
+    reading = tiny.start("--predict", saved, "--format", "json", stdin=subprocess.PIPE)
+    reading.stdin.write("a good film\n" * 1000)
+    reading.stdin.flush()
+    assert json.loads(reading.stdout.readline())["line"] == 1
+    reading.stdout.close()
+    reading.stdin.write("a good film\n" * 1000)
+    reading.stdin.close()
+    assert (reading.wait(), reading.stderr.read()) == (141, "")
+
+
+def test_output_is_not_there_after_ctrl_c(saved, tmp_path):
+    writing = tiny.start("--predict", saved, "--output", tmp_path / "out.txt", stdin=subprocess.PIPE)
+    writing.stdin.write("a good film\n" * 1000)
+    writing.stdin.flush()
+    while not any(path.stat().st_size for path in tmp_path.iterdir()):
+        time.sleep(0.01)
+    writing.send_signal(signal.SIGINT)
+    assert (writing.wait(), writing.stderr.read()) == (130, "interrupted\n")
+    assert not [*tmp_path.iterdir()]
+
+
+# ---------------------------------------------------------------------------------------------------- minbert.load
+
+
+def test_the_api_says_what_the_run_and_its_prediction_files_say(saved, tiny_data):
+    model = minbert.load(saved)
+    assert list(model.tasks) == ["sst", "quora", "sts"]
+    examples = {name: read(task, tiny_data / task.files["dev"], "dev") for name, task in model.tasks.items()}
+    said = model.predict([text for (text,) in examples["sst"].texts])
+    assert list(said) == ["sst"]
+    scores = tiny.read_json(saved / "scores.json")["dev"]
+    hits = [a == FIVE_STARS[b] for a, b in zip(said["sst"].labels, examples["sst"].labels, strict=True)]
+    assert sum(hits) / len(hits) == scores["sst"]["accuracy"]
+    similar = model.predict(examples["sts"].texts)["sts"].scores
+    assert evaluation.pearson(similar, examples["sts"].labels) == pytest.approx(scores["sts"]["pearson"], abs=1e-6)
+
+
+def test_the_api_needs_a_finished_run(tmp_path):
+    with pytest.raises(UserError, match="no finished run is there"):
+        minbert.load(tmp_path)
+    with pytest.raises(ImportError, match="cannot import name 'save'"):
+        from minbert import save  # noqa: F401
 
 
 # --------------------------------------------------------------------------------------------------------- mistakes

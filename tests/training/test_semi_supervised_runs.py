@@ -36,7 +36,7 @@ def script(tmp_path, tiny_model, tiny_data, texts):
     """script(flags, run="run") -> Outcome of a short fine-tuning run in tmp_path / run."""
 
     def run(line, run="run"):
-        return tiny.runner(tmp_path / run, tiny_model, tiny_data)(*line.format(**texts).split())
+        return tiny.runner(tmp_path / run, tiny_model, tiny_data)(*line.format(**texts).split(), "--keep_state")
 
     return run
 

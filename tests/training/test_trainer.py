@@ -24,7 +24,7 @@ def changed(before, after):
 
 def test_after_training_the_best_weights_are_back_and_the_last_are_kept_beside(trainer_of, monkeypatch):
     monkeypatch.setattr(analysis, "draw", lambda *_: None)  # takes longer than all the rest
-    trainer, seen, scores = trainer_of(*FINETUNE, "--epochs", 3), [], iter([0.2, 0.5, 0.3])
+    trainer, seen, scores = trainer_of(*FINETUNE, "--keep_state", "--epochs", 3), [], iter([0.2, 0.5, 0.3])
 
     def selection_score(tasks, dev):
         seen.append(weights(trainer.model))
