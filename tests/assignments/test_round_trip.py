@@ -1,9 +1,12 @@
 """Reference put back: full marks. Blank: none. One function blank: its checks and only its checks are lost."""
 
+import json
+
 import pytest
 from assignments_graded import ALL, reference, written
 
-from assignments.school import tree, worlds
+from assignments.school import manifest, tree, worlds
+from assignments.school.judging import Check, judge
 
 EVERY = [(name, dialect) for name, each in ALL.items() for dialect in each.dialects]
 
@@ -27,6 +30,34 @@ def test_the_reference_gets_full_marks_and_a_blank_none(grade, tmp_path, name, d
     whole = grade.whole(name, written(tmp_path / "whole", sources))
     assert [check.message for check in whole.checks if not check.passed] == []
     assert (whole.points, whole.dialect, whole.notes) == (assignment.points, dialect, [])
+
+
+@pytest.mark.parametrize(("name", "dialect"), EVERY)
+def test_public_checks_need_nothing_that_comes_later(grade, name, dialect):
+    """In a handout's own tree, with what it builds on and its own parts written, all public checks pass."""
+    assignment, given = ALL[name], manifest.before(ALL[name], ALL)
+    files = tree.handout(assignment, ALL, given, dialect)
+    sources = {path: content.decode() for path, content in files.items() if path.endswith(".py")}
+    for target in assignment.parts[dialect].values():
+        sources[target.file] = worlds.blanks.put(sources[target.file], target.function, reference(target.file, dialect))
+    checks = [Check(**each) for each in json.loads(files["handout.json"])["checks"]]
+    with worlds.Folder(sources) as base:
+        request = {
+            "world": str(base.path),
+            "modules": {},
+            "base": str(base.path),
+            "dialect": dialect,
+            "assignment": name,
+            "cases": [[check.probe, check.inputs] for check in checks],
+            "forbidden": [],
+            "seconds": 60,
+            "memory": 4 << 30,
+            "hidden": [],
+        }
+        answers = grade.ask(request)["answers"]
+    for check, answer in zip(checks, answers, strict=True):
+        verdict = judge(check, answer)
+        assert verdict.passed, f"{check.name}: {verdict.message}"
 
 
 @pytest.mark.parametrize(("name", "dialect"), EVERY)
