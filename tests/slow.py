@@ -4,6 +4,15 @@ SLOW: how a test's name begins, below tests/ -> seconds of processor time on one
 """
 
 SLOW = {
+    "assignments/test_handouts.py::test_check_and_submit": 16,
+    "assignments/test_handouts.py::test_help_is_there": 3,
+    "assignments/test_handouts.py::test_it_lints": 1,
+    "assignments/test_handouts.py::test_nothing_in_it": 6,
+    "assignments/test_hostile.py": 9,
+    "assignments/test_planted_bugs.py": 18,
+    "assignments/test_reports.py::test_the_command_grades": 4,
+    "assignments/test_round_trip.py": 25,
+    "assignments/test_starters.py::test_a_bug": 5,
     "augment/test_augmentation.py::test_a_killed_process": 3,
     "augment/test_augmentation.py::test_words_are_drawn": 1,
     "augment/test_paid_answers.py": 8,
