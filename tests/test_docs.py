@@ -13,7 +13,7 @@ import experiments
 import pretraining
 from datasets import TASKS, read
 from minbert import hub
-from minbert.flags import checks, parser
+from minbert.flags import checks, look, parser
 from minbert.text.tokenization import Tokenizer
 
 ROOT = Path(__file__).parents[1]
@@ -24,6 +24,7 @@ PARSERS = {
     "pretraining.py": pretraining.build_parser,
     "augmentation.py": augmentation.build_parser,
     "experiments.py": experiments.build_parser,
+    "minbert/look.py": look.build_parser,
 }
 MINILM = find_spec(hub.MINILM_PACKAGE)
 
@@ -57,8 +58,11 @@ def words_of(page):
 def commands_in(lines):
     """(script, arguments) of each call of a script of ours."""
     for line in lines:
-        for script, rest in re.findall(r"python ([\w/]+\.py)([^|>]*)", line):
-            yield script, shlex.split(rest, comments=True)
+        for script, rest in re.findall(r"python (?:-m )?([\w/]+\.py|minbert\.\w+)([^|>]*)", line):
+            yield (
+                script if script.endswith(".py") else f"{script.replace('.', '/')}.py",
+                shlex.split(rest, comments=True),
+            )
 
 
 def options_of(parser):
