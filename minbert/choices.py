@@ -33,6 +33,8 @@ STS_COSINES = {
 STS_PREDICTIONS = {"argmax": "the likeliest class", "expectation": "the mean of the classes under p"}
 SST_HEADS = {"softmax": "five classes", "coral": "the five sentiments as ranks, CORAL ordinal regression"}
 
+HEAD_BIASES = {"default": "torch's own, near 0", "prior": "what fits the training labels where the text says nothing"}
+
 LR_SCHEDULES = {"constant": "the same rate throughout", "linear": "warm-up, then linear decay to 0"}
 TSA_SCHEDULES = {"linear": "evenly", "log": "most of it early", "exp": "most of it late"}
 CONSISTENCIES = {

@@ -125,6 +125,7 @@ BUGS = [
         LAST.replace("out_layer_norm", "attention_layer_norm"),
         "attention_layer_norm is used for both",
     ),
+    ("a2", "self_attention", BERT, "return torch.cat(mixed)", "return torch.cat(mixed[::-1])", None),
     ("a2", "layer", BERT, FIRST, "x = self.attention_layer_norm(self.attention_dropout(attended))", "first residual"),
     (
         "a2",
@@ -230,7 +231,10 @@ BUGS = [
         "update",
         OPT,
         "    m.lerp_(gradient, 1 - beta1)\n",
-        "    if decay:\n        parameter.add_(parameter, alpha=-decay)\n        decay = 0\n    m.lerp_(gradient, 1 - beta1)\n",
+        (
+            "    if decay:\n        parameter.add_(parameter, alpha=-decay)\n"
+            "        decay = 0\n    m.lerp_(gradient, 1 - beta1)\n"
+        ),
         "the decay saw the old p",
     ),
     ("a4", "update", OPT, DECAY, "parameter.add_(parameter, alpha=decay)", "decay is added"),

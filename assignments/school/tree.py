@@ -14,7 +14,14 @@ from assignments.school.manifest import HERE, ROOT, STARTER, before, source_fold
 # What of the project a student gets, in our dialect.
 CODE = ("*.py", "minbert/*.py", "minbert/*/*.py", "examples/*.py")
 WITHOUT = ("experiments.py", "augmentation.py", "minbert/tables/", "minbert/augment/")
-DATA = ("data/sample/**/*", "requirements.txt", "requirements-minilm.txt", "LICENSE", "pyproject.toml")
+DATA = (
+    "data/sample/**/*",
+    "minbert/**/*.*",
+    "requirements.txt",
+    "requirements-minilm.txt",
+    "LICENSE",
+    "pyproject.toml",
+)
 # What of assignments/ goes along, the same in both dialects.
 SCHOOL = (
     "__init__.py",
@@ -29,7 +36,7 @@ SCHOOL = (
 STUDENT = {"check.py": "check.py", "submit.py": "submit.py"}
 UNUSED = """
 [tool.ruff.lint.per-file-ignores]
-"*.py" = ["F401", "E731"]  # imports that the blanks left unused: you will need them
+"*.py" = ["F401", "E731", "UP035"]  # imports that the blanks left unused: you will need them
 """
 
 
@@ -96,7 +103,8 @@ def _others(dialect):
     if dialect == "starter":
         return ["LICENSE", "requirements.txt", "pyproject.toml"]
     found = {path for pattern in DATA for path in ROOT.glob(pattern) if path.is_file()}
-    return sorted(path.relative_to(ROOT).as_posix() for path in found if "__pycache__" not in path.parts)
+    names = (path.relative_to(ROOT).as_posix() for path in found if "__pycache__" not in path.parts)
+    return sorted(name for name in names if not name.endswith(".py") and not name.startswith(WITHOUT))
 
 
 def _pyproject(text):
@@ -122,7 +130,7 @@ def _facts(assignment, assignments, given, dialect):
         },
         "checks": public_checks(assignment, dialect),
     }
-    return json.dumps(facts, ensure_ascii=False, separators=(",", ":"), sort_keys=True) + "\n"
+    return json.dumps(facts, ensure_ascii=False, separators=(",", ":")) + "\n"
 
 
 # ---------------------------------------------------------------------------------------------------------- the sheet
@@ -166,20 +174,21 @@ def _hints(assignment, assignments, dialect):
 
 def _hand_in(assignment, assignments, dialect):
     files = ", ".join(f"`{name}`" for name in assignment.files(dialect))
-    return (
-        f"`python submit.py` writes `{assignment.name}.zip` with {files}, and nothing else: hand that in.\n\n"
-        "`python check.py` runs the public checks, in seconds and offline; a check that fails says what it looks like, "
-        "and\n`python check.py --hint` gives one hint at a time. The grader runs these and others that you do not see, "
-        "on other\nsizes and numbers, in float64, so that a right answer agrees to the last digits. Parts are graded "
-        "one by one:\nwhile one is looked at, correct code stands in for the others. Dropout is checked by itself.\n"
-        + _forbidden(assignment)
+    told = (
+        f"`python submit.py` writes `{assignment.name}.zip` with {files}, and nothing else: hand that in.",
+        "`python check.py` runs the public checks, in seconds and offline; a check that fails says what it looks "
+        "like, and `python check.py --hint` gives one hint at a time. The grader runs these and others that you do not "
+        "see, on other sizes and numbers, in float64, so that a right answer agrees to the last digits. Parts are "
+        "graded one by one: while one is looked at, correct code stands in for the others. Dropout is checked by "
+        "itself.",
+        _forbidden(assignment),
     )
+    return "\n\n".join(textwrap.fill(each, 120, break_on_hyphens=False) for each in told if each)
 
 
 def _forbidden(assignment):
     names = [f"`{name.removeprefix('torch.')}`" for name in assignment.forbidden]
-    said = "Not to be used, because it does the work already: " + ", ".join(names) + "."
-    return "\n" + textwrap.fill(said, 120, break_on_hyphens=False) if names else ""
+    return "Not to be used, because it does the work already: " + ", ".join(names) + "." if names else ""
 
 
 FILLED = {"head": _head, "parts": _parts, "hints": _hints, "hand in": _hand_in}

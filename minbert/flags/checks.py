@@ -31,16 +31,29 @@ MAY_CHANGE = ("run_dir", "tensorboard", "checkpoint_minutes", "skip_test", "keep
 WRITTEN = (*OUTPUTS, "plain_dir")  # where a run writes besides its own folder, which decides nothing either
 # Where files are, which decides nothing: what is in them is held by the record of model and data
 ELSEWHERE = (*MAY_CHANGE, *WRITTEN, "data_dir", "glue_dir", "imdb_dir", "text", *INPUTS, "train", "dev", "test")
+OF_METHODS = [one.name for group in (Heads, Regularizers, SemiSupervised) for one in fields(group)]
 NOT_WITH_SCHEMES = (
-    *(one.name for group in (Heads, Regularizers, SemiSupervised) for one in fields(group) if one.name != "pooling"),
+    *(name for name in OF_METHODS if name not in ("pooling", "head_bias")),
     *("schedule", "step", "task_order", "balanced_sample", "init", "eval_train"),
     *("labels_per_class", "train_on_augmented", "also_score"),
 )
 NEEDS = needs_of(GROUPS.values())
 OF_BREGMAN = ("ema_decay", "consistency_weight", "ramp_up")  # what that preset settles itself
-WITH_PREDICT = ("predict", "input", "output", "format", "use_gpu", "precision")
+WITH_PREDICT = ("predict", "input", "output", "format", "use_gpu", "device", "precision")
 WITH_EVALUATE = (
-    *("evaluate", "data_dir", "glue_dir", "imdb_dir", "dev_limit", "run_dir", "use_gpu", "precision", "dev", "test"),
+    *(
+        "evaluate",
+        "data_dir",
+        "glue_dir",
+        "imdb_dir",
+        "dev_limit",
+        "run_dir",
+        "use_gpu",
+        "precision",
+        "dev",
+        "test",
+        "device",
+    ),
     *INPUTS,
 )
 
@@ -57,8 +70,25 @@ def parse(argv=None):
     for flag in ("input", "output", "format"):
         if flag in options.given and not options.predict:
             raise UserError(f"--{flag} is of no use without --predict: give --predict RUN too")
+    settle_device(options)
     check_resume(options)
     return options
+
+
+def settle_device(options):
+    """--device cpu and cuda become what --use_gpu says, so that a run is the same by either name; auto becomes one of
+    the others."""
+    if options.device is None:
+        return
+    if options.device == "auto":
+        from minbert.layers import devices  # imports torch
+
+        options.device = devices.best()
+    if options.use_gpu and options.device != "cuda":
+        raise UserError(f"--use_gpu is --device cuda, not {options.device}: leave one of them out")
+    if options.device != "mps":
+        options.use_gpu, options.device = options.device == "cuda", None
+        options.given = sorted({*options.given, "use_gpu"} - {"device"})
 
 
 def _flags_typed(saved, where):
@@ -92,6 +122,7 @@ def check(options):
     _check_pseudo_labels(options)
     _check_needs(options)
     options.precision = checked_precision(options.precision, options.use_gpu, options.smart)
+    _check_mps(options)
     if options.warmup and options.lr_schedule == "constant":
         others = " or ".join(name for name in LR_SCHEDULES if name != "constant")
         raise UserError(f"--warmup needs --lr_schedule {others} (a constant rate has no warm-up)")
@@ -122,6 +153,17 @@ def checked_precision(precision, use_gpu, smart=0):
     return precision or ("bf16" if use_gpu and not smart else "fp32")
 
 
+def _check_mps(options):
+    """What torch cannot do on Apple's GPUs."""
+    for flag, does in (
+        ("compile", options.compile),
+        ("precision", options.precision == "bf16"),
+        ("smart", options.smart),
+    ):
+        if options.device == "mps" and does:
+            raise UserError(f"--{flag} is not for --device mps yet: leave it out, or run with --device cpu")
+
+
 def _check_rates(options):
     """Refuse rates of a grid whose attempts would have one folder, and a decay that overflows in the update."""
     rates, told = options.lr if isinstance(options.lr, list) else [options.lr], {}
@@ -139,6 +181,7 @@ def _check_tasks(options):
     scored, trained = [*options.tasks, *(options.also_score or ())], ",".join(options.tasks)
     for flag, tasks in (
         *((flag, options.tasks) for flag in ("limit", "batch_size", *FROM_COPIES, "unlabeled", "train_on_augmented")),
+        ("loss_weight", options.tasks),
         ("dev_limit", scored),
     ):
         value = getattr(options, flag)
@@ -178,6 +221,9 @@ def _check_heads(options):
         raise UserError("--sts_head cosine compares two embeddings, but --pairs fused has one: add --pairs concat")
     if options.sts_head == "cosine" and options.option == "pretrain":
         raise UserError("--sts_head cosine has nothing to train on a frozen trunk: use --option finetune")
+    if options.head_bias != DEFAULTS["head_bias"] and (options.init or options.sts_head == "cosine"):
+        why = "--init brings heads that are trained" if options.init else "--sts_head cosine has no layer"
+        raise UserError(f"--head_bias {options.head_bias}: {why}")
     if options.sts_cosine != DEFAULTS["sts_cosine"] and options.sts_head != "cosine":
         raise UserError(f"--sts_cosine {options.sts_cosine} needs --sts_head cosine")
     if options.sts_predict != DEFAULTS["sts_predict"] and options.sts_head not in CLASS_STEPS:
@@ -306,7 +352,7 @@ def of_saved_run(options, saved, folder):
     began with (--init) is past, its own prediction files (--sst_dev_out and its kin) stay as they are, and --skip_test
     was for its end."""
     saved = checked_flags(saved, build_parser(), folder)
-    now = {name: getattr(options, name) for name in ("use_gpu", "precision", "given")}
+    now = {name: getattr(options, name) for name in ("use_gpu", "device", "precision", "given")}
     if now["precision"] is None and now["use_gpu"] == saved["use_gpu"]:
         now["precision"] = saved["precision"]  # on its own device a run gives the answers that it was scored with
     now |= dict.fromkeys(("init", *OUTPUTS))
@@ -337,7 +383,8 @@ def _could_be_typed(parser, name, default, value):
     if isinstance(default, bool):
         return isinstance(value, bool)
     try:
-        typed = parser.parse_args([f"--{name}={types.as_typed(value)}"])
+        text = types.as_typed(value)
+        typed = parser.parse_args([f"--{name}={text}"])
     except (UserError, TypeError):
         return False
-    return getattr(typed, name) == value
+    return getattr(typed, name) == value and "\0" not in text  # which no argument of a process can hold

@@ -19,6 +19,12 @@ FROM_EITHER = (*FROM_COPIES, *FROM_TEXT)
 class Regularizers:
     """regularizers and gradients"""
 
+    loss_weight: dict = flag(
+        {},
+        type=types.per_task(types.positive(float)),
+        metavar="T=X,...",
+        help="multiply a task's own loss by X (default: 1 for each)",
+    )
     pcgrad: bool = flag(False, help="gradient surgery: project conflicting task gradients (needs summed steps)")
     smart: float | None = flag(
         type=types.positive(float),

@@ -69,6 +69,16 @@ class Head(nn.Module):
         """logits [B, outputs] -> [B]: class indices or scores."""
         raise NotImplementedError
 
+    def prior_bias(self, labels):
+        """labels [n] of all training examples -> the bias [outputs] that fits them best where embeddings say nothing.
+        Classes are counted with one more example of each, so that none is impossible."""
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def start_from_prior(self, labels):
+        """Set the last layer's bias to `prior_bias`."""
+        self.linear.bias.copy_(self.prior_bias(labels))
+
     def loss(self, logits, labels):
         """The mean of `losses` over the examples there are, however many a full batch would have: scalar."""
         return self.losses(logits, labels).mean()
@@ -96,6 +106,11 @@ class ClassifierHead(Head):
         """labels [B] -> [B] class indices."""
         return labels.long()
 
+    def shares(self, labels):
+        """labels [n] -> [K]: each class's share of them."""
+        counts = torch.bincount(self.class_of(labels), minlength=self.classes) + 1
+        return counts / counts.sum()
+
 
 class SoftmaxHead(ClassifierHead):
     """K logits: p = softmax(z), loss = -log p[label]; predicts the largest."""
@@ -111,6 +126,9 @@ class SoftmaxHead(ClassifierHead):
 
     def log_probabilities(self, logits):
         return logits.log_softmax(dim=-1)
+
+    def prior_bias(self, labels):
+        return self.shares(labels).log()  # softmax(log p) = p
 
 
 class BinaryHead(ClassifierHead):
@@ -132,6 +150,9 @@ class BinaryHead(ClassifierHead):
     def log_probabilities(self, logits):
         # 1 - sigmoid(z) = sigmoid(-z). A softmax over the one logit would be 1 whatever z is.
         return torch.cat([F.logsigmoid(-logits), F.logsigmoid(logits)], dim=-1)
+
+    def prior_bias(self, labels):
+        return self.shares(labels)[1:].logit()
 
 
 class CoralHead(ClassifierHead):
@@ -171,6 +192,9 @@ class CoralHead(ClassifierHead):
         inner = above[:, :-1] + below[:, 1:] + (-torch.expm1(-gap)).log()
         unnormalised = torch.cat([below[:, :1], inner, above[:, -1:]], dim=-1)
         return unnormalised.log_softmax(dim=-1)
+
+    def prior_bias(self, labels):
+        return (1 - self.shares(labels).cumsum(0)[:-1]).logit()  # P(y > k)
 
 
 def class_of_score(scores, score_range, classes):
@@ -224,12 +248,19 @@ class RegressionHead(Head):
     def predict(self, logits):
         return self.low + (self.high - self.low) * logits.squeeze(-1).sigmoid()
 
+    def prior_bias(self, labels):
+        share = (labels.float().mean() - self.low) / (self.high - self.low)
+        return share.clamp(0.01, 0.99).logit().view(1)
+
 
 class LinearHead(RegressionHead):
     """The logit itself is the score, squared error (Qin and Tran); nothing keeps it between low and high."""
 
     def predict(self, logits):
         return logits.squeeze(-1)
+
+    def prior_bias(self, labels):
+        return labels.float().mean().view(1)
 
 
 class CosineHead(RegressionHead):

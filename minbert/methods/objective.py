@@ -126,6 +126,8 @@ class Objective:
             loss.shares[task, "TSA kept"] = kept.float().mean()
         else:
             loss.terms[task, ""] = head.loss(logits, labels)
+        if task in self.regularizers.loss_weight:
+            loss.terms[task, ""] = self.regularizers.loss_weight[task] * loss.terms[task, ""]
         if self.regularizers.r_drop:
             loss.terms[task, "R-Drop"] = self.regularizers.r_drop * r_drop(head, logits)
 

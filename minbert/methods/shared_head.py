@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 
 import labeling
+from minbert.layers.devices import double
 from minbert.layers.heads import Head
 
 UNION = "union"  # the name of the one training set and head of all tasks of a scheme
@@ -48,6 +49,11 @@ class SharedHead(Head):
         """logits [B, K], targets [B, K] -> [B]."""
         return F.binary_cross_entropy_with_logits(logits, targets, reduction="none").mean(dim=-1)
 
+    def prior_bias(self, targets):
+        """targets [n, K] -> [K]: logit of each class's mean target. From 0 on, all K logits must first fall to about
+        -log K, which the trunk does sooner than so slow a bias."""
+        return ((targets.sum(0) + 1) / (len(targets) + 2)).logit()
+
     def view(self, task, rule="settled"):
         """This head as the head of one task (`datasets.Task`), decoding by `rule`."""
         return TaskView(self, task, rule)
@@ -71,7 +77,7 @@ class TaskView:
 
     def predict(self, logits):
         """-> [B] class indices in the order of the task's labels."""
-        outputs = logits.sigmoid().double().cpu().numpy()
+        outputs = double(logits.sigmoid()).cpu().numpy()
         names = labeling.decode(self.head.scheme, self.task.name, outputs, self.rule, self.head.merging)
         return torch.from_numpy(np.array([self.task.labels.index(name) for name in names], dtype=np.int64))
 

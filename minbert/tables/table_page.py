@@ -10,7 +10,7 @@ from minbert.flags.methods import PseudoLabels, Regularizers, SemiSupervised
 from minbert.report import page
 from minbert.report.frame import around, short, steps
 from minbert.tables import places
-from minbert.tables.report import cells_of, circumstances, collect, label, legend, mean_and_deviation
+from minbert.tables.report import cells_of, circumstances, collect, label, legend, mean_and_deviation, untreated
 from minbert.tables.rows import flags_of
 
 WIDTH, MARGIN = 140, 7  # of the picture in a cell
@@ -73,6 +73,7 @@ def _row(table, line, lines, scales):
         "note": line.row.note,
         "open": not line.results,
         "stale": bool(line.stale),
+        "untreated": untreated(line),
         "methods": sorted({*flags_of(table, line.row), *(["init"] if line.row.init else [])} & METHODS),
         "cells": [_cell(table, line, heading, told[heading], scale) for heading, scale in scales.items()],
         "beside": {"fraction": fraction, "seeds": seeds, "epochs": epochs, "minutes": minutes},

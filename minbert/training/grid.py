@@ -100,15 +100,11 @@ class Grid:
                 write_text(path, own.read_text(encoding="utf-8"), over=evaluation.PREDICTIONS)
 
     def _take_over(self, source, rate):
-        """Copy the best attempt's files into the grid's folder, config.json with the grid's flags last. Where that was
-        done before, only what is missing: the attempt's files may have been damaged since."""
-        done = self.known.get("best") == rate
+        """Copy the best attempt's files into the grid's folder, config.json with the grid's flags last."""
         for path in sorted(source.rglob("*")):
             target = self.folder / path.relative_to(source)
             if path.is_dir():
                 target.mkdir(exist_ok=True)
-            elif done and target.is_file():
-                continue
             elif path not in (source / "state.pt", source / RUN) and not path.name.startswith("."):
                 with written_whole(target) as temporary:
                     shutil.copyfile(path, temporary)

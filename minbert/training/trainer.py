@@ -3,6 +3,8 @@
 import time
 from functools import partial
 
+import torch
+
 from minbert.files import UserError
 from minbert.flags import checks as command_line
 from minbert.methods import gradient_surgery
@@ -32,6 +34,8 @@ class Trainer:
         self.plan = Plan(options.schedule, rows["train"], rows["unlabelled"], options.unlabelled.unlabeled_batch_size)
 
         model.bert.requires_grad_(not options.model.frozen)
+        if options.heads.head_bias == "prior":
+            start_from_priors(model, data)
         self.frozen = FrozenEmbeddings(model, data) if options.model.frozen else None
         optimizer = make_optimizer(model, options.optimisation)
         self.teacher = make_teacher(model, options.unlabelled, self.plan.updates)
@@ -65,15 +69,13 @@ class Trainer:
 
     def resume(self, extended=False):
         """Go back to where the last checkpoint stood, if there is one. `extended`: the run is to end later than it was
-        planned to. Raises UserError where its end is before that checkpoint all the same."""
+        planned to. Raises UserError where its --patience is over all the same."""
         self.loop.resume()
-        progress, epochs = self.loop.progress, self.plan.epochs
+        progress = self.loop.progress
         progress.stopped_early = self.exam.has_waited(progress)
         if extended and progress.stopped_early:
             waited = f"stopped after {progress.epochs_without_gain} epochs without a better score"
             raise UserError(f"--patience {self.run.patience}: {self.folder} {waited}; give a larger one to go on")
-        if extended and progress.epoch >= epochs:
-            raise UserError(f"--epochs {epochs}: {self.folder} has done {progress.epoch}; give more to go on")
 
     def fit(self):
         """Train to the end, from wherever the run stands. Raises Stopped as Loop.run does."""
@@ -151,6 +153,13 @@ class Trainer:
 
     def _status(self):
         return "" if self.frozen else f", {self.loop.progress.tokens_per_second:,.0f} tokens/s"
+
+
+def start_from_priors(model, data):
+    """Set the bias of each head to what fits the labels that it will be trained on (a resumed run brings its own)."""
+    for name, splits in data.items():
+        if "train" in splits:
+            model.heads[name].start_from_prior(torch.from_numpy(splits["train"].examples.labels).to(model.device))
 
 
 def make_optimizer(model, flags):

@@ -25,7 +25,8 @@ TABLES = {
 FLAGS = {  # whose choices these are
     **{"attention": choices.ATTENTION, "pairs": choices.PAIRS, "pooling": choices.POOLING},
     **{name: getattr(choices, f"{name.upper()}S") for name in ("sts_head", "sts_cosine", "sst_head", "lr_schedule")},
-    **{"sts_predict": choices.STS_PREDICTIONS, "tsa": choices.TSA_SCHEDULES, "mean_teacher": choices.CONSISTENCIES},
+    **{"head_bias": choices.HEAD_BIASES, "sts_predict": choices.STS_PREDICTIONS},
+    **{"tsa": choices.TSA_SCHEDULES, "mean_teacher": choices.CONSISTENCIES},
 }
 SMALL = BertConfig(vocab_size=8, hidden_size=4, num_hidden_layers=1, num_attention_heads=2, intermediate_size=4)
 

@@ -248,6 +248,18 @@ def test_smart(run_of, trainer_of, still_model):
     assert (after["bert.word_embedding.weight"] - before["bert.word_embedding.weight"]).abs().max() > 1e-4
 
 
+def test_loss_weight(trainer_of, still_model):
+    (plain, before), (two, after) = (
+        one_step(trainer_of(*tiny.FINETUNE, *STILL, *more, model=still_model))
+        for more in ((), ("--loss_weight", "sst=2,sts=0.5"))
+    )
+    assert two == {"sst": 2 * plain["sst"], "quora": plain["quora"], "sts": 0.5 * plain["sts"]}
+    for task, weight in (("sst", 2), ("quora", 1), ("sts", 0.5)):
+        name = f"heads.{task}.linear.weight"
+        torch.testing.assert_close(after[name], weight * before[name])
+    assert not torch.equal(after["bert.word_embedding.weight"], before["bert.word_embedding.weight"])
+
+
 def test_smart_sees_the_small_change_and_not_another_dropout(trainer_of, run_of):
     """With dropout on, all its passes drop the same: two dropouts alone would be apart a thousand times as far."""
     terms, _ = one_step(trainer_of(*tiny.FINETUNE, "--smart", 1))
@@ -349,6 +361,9 @@ def test_eval_train(trainer_of):
         ("--layer_decay 0", "expected a number above 0 and at most 1"),
         ("--layer_decay 1.01", "expected a number above 0 and at most 1"),
         ("--smart 0", "expected a number above 0"),
+        ("--loss_weight 2", "expected task=value"),
+        ("--loss_weight sst=0", "expected a number above 0"),
+        ("--tasks sst --loss_weight sts=2", "--loss_weight names sts: no use in a run with --tasks sst"),
         ("--smart_radius nan", "expected a number above 0"),
         ("--r_drop -1", "expected a number above 0"),
         ("--task_order sst,sst", "names a task twice"),

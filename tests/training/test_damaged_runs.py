@@ -54,6 +54,8 @@ def test_a_config_of_the_wrong_form(stopped, change):
         {"batch_size": {"sst": "4"}},
         {"model": 3},
         {"plain_dir": None},
+        {"sst_dev_out": "a\0b"},
+        {"data_dir": "\0"},
     ],
     ids=str,
 )

@@ -275,18 +275,6 @@ def test_a_folder_in_use_is_refused(finished, tmp_path, argv_of):
     assert contents(folder) == before
 
 
-def test_a_finished_grid_takes_no_damage_from_its_attempts(finished, tmp_path):
-    """What it lost it gets again, and nothing else."""
-    folder = shutil.copytree(finished[0], tmp_path / "grid")
-    before, best = contents(folder), f"lr-{tiny.read_json(folder / RECORD)['best']:g}"
-    (folder / best / "model.safetensors").write_bytes(b"damaged")
-    (folder / "predictions" / "sst-dev-output.csv").unlink()
-    done = tiny.script("--resume", folder)
-    assert done.code == 0, done.err
-    damaged = {f"{best}/model.safetensors": b"damaged"}
-    assert contents(folder) == {**before, **damaged}
-
-
 def test_a_run_is_no_grid_to_resume(finished, tmp_path, argv_of):
     attempt = shutil.copytree(finished[0] / "lr-0.001", tmp_path / "run")
     assert "no grid to continue" in tiny.script("--resume", attempt, *GRID).error
