@@ -37,11 +37,12 @@ FLOORS = (
     ("minbert.methods",),
     ("minbert.flags",),
     ("minbert.report",),
+    ("minbert.inside",),
     ("minbert.training",),
     ("multitask_classifier", "minbert.masked_lm"),
     ("minbert.augment",),
     ("minbert.tables",),
-    ("pretraining", "augmentation", "experiments"),
+    ("pretraining", "augmentation", "experiments", "minbert.look"),
 )
 FORWARDS = {"ssl": {"minbert.methods.semi_supervised"}, "datasets": {"minbert.text.course"}}  # names looked up late
 
