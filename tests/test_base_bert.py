@@ -252,36 +252,6 @@ def test_missing_pooler_and_half_a_head_are_refused(tmp_path):
     assert "missing: cls.predictions.transform.dense.bias" in refusal(tmp_path, BertForMaskedLM)
 
 
-class Students(BertModel):
-    """A model in the manner of the course's starter: its positions are a buffer, and it asks for its dtype."""
-
-    def __init__(self, config):
-        super().__init__(config)
-        self.register_buffer("position_ids", torch.arange(config.max_position_embeddings).unsqueeze(0))
-
-    def embed(self, ids, positions, types):
-        return super().embed(ids, self.position_ids[0, positions], types)
-
-
-def test_a_students_constants_have_their_values(folder, tmp_path):
-    """The starter's position_ids: no file has them, and a buffer made on "meta" would hold whatever was in memory."""
-    model = Students.from_pretrained(folder)
-    assert torch.equal(model.position_ids, torch.arange(32)[None])
-    assert not any(parameter.is_meta for parameter in model.parameters())
-    assert gap(BertModel.from_pretrained(folder), model) == 0
-    model.save_pretrained(tmp_path / "again")
-    assert gap(model, Students.from_pretrained(tmp_path / "again")) == 0
-    copy = Students(model.config)
-    copy.load_state_dict(model.state_dict())  # strict: as the starters' scripts read back what they saved
-    assert gap(model, copy.eval()) == 0
-
-
-def test_a_model_says_its_dtype():
-    model = ours(BertModel)
-    assert model.dtype is torch.float32
-    assert model.double().dtype is torch.float64
-
-
 # ---- what reading and writing leave alone ---------------------------------------------------------------------------
 
 

@@ -7,7 +7,7 @@ attempt is an ordinary run in a folder of its own below, `lr-2e-05`, so a grid t
 import shutil
 from pathlib import Path
 
-import evaluation
+from minbert import evaluation
 from minbert.files import UserError, remove_unfinished, write_json, write_text, written_whole
 from minbert.flags import checks as command_line
 from minbert.flags.groups import OUTPUTS

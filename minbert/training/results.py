@@ -8,8 +8,8 @@ import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import evaluation
 from datasets import TASKS
+from minbert import evaluation
 from minbert.files import write_json, written_whole
 from minbert.training import analysis
 

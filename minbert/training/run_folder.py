@@ -17,9 +17,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-import evaluation
 from datasets import fingerprint
-from minbert import hub
+from minbert import evaluation, hub
 from minbert.files import UNFINISHED, UserError, check_replaceable, remove_unfinished, sha256, write_json
 from minbert.flags import checks as command_line
 from minbert.flags.extension import extension
