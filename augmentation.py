@@ -22,22 +22,23 @@ from minbert.script import begin, carry_out
 if __name__ == "__main__":
     begin()
 
-import argparse
 import sys
 from pathlib import Path
 
 from datasets import told_of_broken
 from minbert.augment.chat import Chat, Pace, api_key
+from minbert.augment.chat_flags import add_chat_flags
 from minbert.augment.copies import METHODS, augment, augment_by_prompting
 from minbert.augment.prompting import PROMPTS, Filter, read_prompts
-from minbert.files import UserError, sha256, short
+from minbert.augment.sentiment_words import KEPT
+from minbert.files import UserError, sha256
 from minbert.flags import types as flag_types
 from minbert.flags.fields import Parser
-from minbert.readers import parse_json
 from minbert.text.rows import read_lines_as_rows, read_rows
 
 OF_ALL = {"method", "source", "out", "task", "text", "text_pair", "seed"}
-FLAGS_OF = {"tfidf": {"p"}, "eda": {"p"}, "mlm": {"p", "model"}}  # besides; PROMPTS have all but p
+OFFLINE = {"p", "keep_words"}  # those that a chat model's methods do not have
+FLAGS_OF = {"tfidf": OFFLINE, "eda": OFFLINE, "mlm": {*OFFLINE, "model"}}
 
 
 def build_parser():
@@ -58,58 +59,14 @@ def build_parser():
     add("--seed", type=flag_types.seed, default=0, help="of the random numbers (default: 0)")
     defaults = ", ".join(f"{name} {p:g}" for name, p in METHODS.items())
     add("--p", type=flag_types.factor, help=f"share of words to change (default: {defaults})")
+    add(
+        "--keep_words",
+        choices=KEPT,
+        help="sentiment: negations, and words that praise or blame, stay as they are (default: for single texts)",
+    )
     add("--model", metavar="NAME", help="mlm: a checkpoint with its head, as RUN/bert; else the endpoint's name for it")
     add_chat_flags(parser.add_argument_group(f"a chat model's methods ({', '.join(PROMPTS)})"))
     return parser
-
-
-def add_chat_flags(group):
-    add = group.add_argument
-    count = flag_types.positive(int)
-    add("--base_url", metavar="URL", help="an OpenAI-compatible endpoint, as http://localhost:8000/v1")
-    add("--api_key_env", metavar="NAME", help="the environment variable with the key (default: no key is sent)")
-    add("--allow_plain_http", action="store_true", help="send the key also by http:// to another machine, unencrypted")
-    add("--temperature", type=flag_types.not_negative(float), default=0.5, metavar="X", help="default: %(default)s")
-    add("--max_tokens", type=count, metavar="N", help="longest answer in tokens (default: the endpoint's own)")
-    add(
-        "--max_words",
-        type=count,
-        metavar="N",
-        help="leave longer answers out (default: 3 times the text, at least 100)",
-    )
-    add(
-        "--extra_body",
-        type=json_object,
-        default={},
-        metavar="JSON",
-        help="""more members of each request, as '{"repetition_penalty": 1}'""",
-    )
-    add(
-        "--prompt_file",
-        metavar="FILE",
-        help="prompts to use instead of minbert/augment/prompts/METHOD.txt, in the same form",
-    )
-    add("--concurrency", type=count, default=4, metavar="N", help="rows at a time (default: %(default)s)")
-    add("--rate", type=flag_types.positive(float), metavar="N", help="most requests a minute (default: no limit)")
-    add("--timeout", type=flag_types.positive(float), default=300, metavar="S", help="seconds (default: %(default)s)")
-    add(
-        "--filter_cmd",
-        metavar="CMD",
-        help="a program that gets each changed text and prints what to keep of it; nothing, or an exit code, drops it",
-    )
-
-
-def json_object(text):
-    """The members of a JSON object that may be added to a request."""
-    try:
-        value = parse_json(text)
-    except ValueError:
-        value = None
-    if not isinstance(value, dict):
-        raise argparse.ArgumentTypeError(f"{short(text)}: expected a JSON object")
-    if reserved := {"model", "messages", "stream", "n"} & value.keys():
-        raise argparse.ArgumentTypeError(f"{min(reserved)!r} cannot be set here")
-    return value
 
 
 def check_flags(parser, options):
@@ -119,7 +76,7 @@ def check_flags(parser, options):
         raise UserError("--text names a column, --task knows its own: leave one out")
     if options.text_pair and not options.text:
         raise UserError("--text_pair is of no use without --text, the column of the first texts")
-    for name in sorted(every - OF_ALL - FLAGS_OF.get(method, every - {"p"})):
+    for name in sorted(every - OF_ALL - FLAGS_OF.get(method, every - OFFLINE)):
         if getattr(options, name) != parser.get_default(name):
             raise UserError(f"--{name} has no meaning with --method {method}")
     if method in PROMPTS and not (options.base_url and options.model):
@@ -154,7 +111,11 @@ def work(argv):
 
 def changed(options, rows, source):
     """The command's work for a method of METHODS; returns the exit code."""
-    same, resumed = augment(rows, options.out, options.method, options.seed, options.p, source, options.model)
+    if rows.are_pairs:
+        print("warning: these are pairs, and a copy of a pair may not keep its label: look at some before you use them")
+    same, resumed = augment(
+        rows, options.out, options.method, options.seed, options.p, source, options.model, options.keep_words
+    )
     total = len(rows.texts)
     before = f", {resumed:,} of them by a command that was stopped" if resumed else ""
     print(f"{options.out}: {total:,} rows{before}; {same:,} ({same / total:.1%}) equal to their input")

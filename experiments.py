@@ -38,7 +38,8 @@ FIRST_SEED = 11711  # the course's
 def build_parser():
     parser = argparse.ArgumentParser(prog="experiments.py", description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True, metavar="{list,run,show,report,compare}")
-    commands.add_parser("list", help="the tables and their rows")
+    sub = commands.add_parser("list", help="the tables, or the rows of one")
+    sub.add_argument("table", metavar="TABLE", nargs="?", help="its rows: their flags, and how many results they have")
     add_run(commands.add_parser("run", help="run what is missing of a table"))
 
     sub = commands.add_parser("show", help="print a table in Markdown, ours beside the paper's, and draw its PNGs")
@@ -85,13 +86,21 @@ def add_run(sub):
 
 
 def list_command(arguments):
+    if arguments.table:
+        return list_rows(find_table(arguments.table))
+    width = max(map(len, TABLES))
     for table in map(find_table, TABLES):
-        print(f"{table.name}: {table.title} [{table.source}]")
-        counts = Counter(result["row"] for result in store.load(table))
-        for row in table.rows:
-            start = f"  from the weights of {row.init}" if row.init else ""
-            flags = " ".join(command(flags_of(table, row)))
-            print(f"  {row.name:20} {counts[row.name]} results  {flags}{start}")
+        print(f"{table.name:{width}}  {len(table.rows):2} rows  {len(store.load(table)):3} results  {table.title}")
+    print("python experiments.py list TABLE has the rows of one, show TABLE its figures")
+
+
+def list_rows(table):
+    print(f"{table.name}: {table.title} [{table.source}]")
+    counts = Counter(result["row"] for result in store.load(table))
+    for row in table.rows:
+        start = f"  from the weights of {row.init}" if row.init else ""
+        flags = " ".join(command(flags_of(table, row)))
+        print(f"  {row.name:20} {counts[row.name]} results  {flags}{start}")
 
 
 def run_command(arguments):

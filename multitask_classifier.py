@@ -174,7 +174,7 @@ def build_model(found, options):
     if flags.init:
         fresh = load_weights(model, Path(flags.init) / "model.safetensors", heads_may_differ=True)
         print(f"weights of {flags.init}" + (f"; fresh heads for {', '.join(fresh)}" if fresh else ""))
-    return model.to(flags.device)
+    return model.to(flags.runs_on)
 
 
 # ------------------------------------------------------------------------------------------------------- training
@@ -282,7 +282,8 @@ def complete(start):
         if not path.is_file():
             print(f"missing, and not to be made again without the weights and the state: {path}")
     report(folder, options.scored, data, saved_scores(folder))
-    print(write_report(folder))
+    if (folder / "metrics.jsonl").is_file():
+        print(write_report(folder))
 
 
 def report(folder, tasks, data, scores):

@@ -30,7 +30,7 @@ from minbert.locks import alone_in
 
 MAY_CHANGE = ("resume", "run_dir", "checkpoint_minutes", "keep_state", "log_every")  # these do not decide the result
 SHARED = {  # flags that are those of multitask_classifier.py, word for word, by their group
-    Model: ("model", "max_length", "use_gpu", "precision"),
+    Model: ("model", "max_length", "use_gpu", "device", "precision"),
     Schedule: ("seed",),
     Optimisation: ("compile",),
     Data: ("data_dir", "limit"),
@@ -81,6 +81,7 @@ def build_parser():
 def parse(argv=None):
     """The command line as a namespace, and in it `given`; checked, unless a run to be resumed brings the rest."""
     parsed = build_parser().parse_with_given(argv)
+    checks.settle_device(parsed)
     checks.check_resume(parsed)
     if not parsed.resume:
         check(parsed)

@@ -185,4 +185,6 @@ def in_turns(sides, repeats, warmup, use_gpu):
 
 
 if __name__ == "__main__":
-    main()
+    from minbert.script import carry_out
+
+    sys.exit(carry_out(main))

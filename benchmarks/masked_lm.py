@@ -132,4 +132,6 @@ def gap(run, model):
 
 
 if __name__ == "__main__":
-    main()
+    from minbert.script import carry_out
+
+    sys.exit(carry_out(main))

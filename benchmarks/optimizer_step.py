@@ -14,7 +14,7 @@ from pathlib import Path
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as multitask_classifier.py does: waiting threads spin only briefly
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from minbert.script import keep_freed_memory
+from minbert.script import carry_out
 
 H, LAYERS, INTERMEDIATE, VOCABULARY, POSITIONS, TYPES = 384, 6, 1536, 30522, 512, 2
 
@@ -86,5 +86,4 @@ if __name__ == "__main__":
     parser.add_argument("--repeats", type=int, default=30, help="timed steps of each (default %(default)s)")
     parser.add_argument("--weight_decay", type=float, default=0.01, help="0 saves a pass (default %(default)s)")
     parser.add_argument("--use_gpu", action="store_true", help="time on the CUDA device")
-    keep_freed_memory()
-    main(parser.parse_args())
+    sys.exit(carry_out(main, parser.parse_args()))

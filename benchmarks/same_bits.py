@@ -250,4 +250,7 @@ def timeless(value):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.path.append(str(ROOT))
+    from minbert.script import carry_out
+
+    sys.exit(carry_out(main))

@@ -198,4 +198,6 @@ def peak_of(name, args, copies):
 
 
 if __name__ == "__main__":
-    main()
+    from minbert.script import carry_out
+
+    sys.exit(carry_out(main))

@@ -300,4 +300,6 @@ def peak_of(side, args):
 
 
 if __name__ == "__main__":
-    main()
+    from minbert.script import carry_out
+
+    sys.exit(carry_out(main))

@@ -24,19 +24,24 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from tqdm import tqdm
-
 HERE = Path(__file__).resolve().parent
 # Run as a script, sys.path starts with data/, not with the root; the root goes last, so that it shadows nothing.
 sys.path.append(str(HERE.parent))
+from minbert.script import begin, carry_out  # noqa: E402
+
+if __name__ == "__main__":
+    begin()
+
+from tqdm import tqdm  # noqa: E402
+
 from minbert.files import UNFINISHED, UserError, one_line, reading, sha256, written_whole  # noqa: E402
 from minbert.flags.fields import Parser  # noqa: E402
-from minbert.script import carry_out  # noqa: E402
 from minbert.web import SafeRedirects, checked_address  # noqa: E402
 
 COURSE_URL = "https://raw.githubusercontent.com/gpoesia/minbert-default-final-project/main/data"
 GLUE_URL = "https://dl.fbaipublicfiles.com/glue/data"
 
+SIZES = {"cs224n": "12 files of 12 MB", "glue": "4 archives of about 390 MB"}
 ATTEMPTS = 4
 FIRST_PAUSE = 1.0  # seconds before the second attempt; doubled before each one after it
 TIMEOUT = 20.0  # seconds without an answer
@@ -267,6 +272,8 @@ def run(args):
     known = [name for _, members, _ in sets.values() for name in members]
     if unknown := set(args.only or ()) - set(known):
         raise UserError(f"--only {', '.join(sorted(unknown))}: not among {', '.join(known)}")
+    if not args.only:
+        print(f"fetching {' and '.join(f'{name}, {SIZES[name]}' for name in sets)}; what is there already is kept")
     for name, (fetch_one, members, url) in sets.items():
         if wanted := [member for only, member in members.items() if not args.only or only in args.only]:
             with gathering(args.data_dir / name) as folder:

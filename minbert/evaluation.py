@@ -19,6 +19,7 @@ import torch
 from tqdm import tqdm
 
 from minbert.files import write_text
+from minbert.layers.devices import double
 
 TOKEN_BUDGET = 4096  # tokens of one prediction batch: enough for full speed, small enough for any machine
 HEAD_ROWS = 4096  # examples that a head reads at a time: a join of two embeddings may be several times their size
@@ -67,7 +68,7 @@ def read_out(model, task, embeddings, head=None):
     with _eval_mode(model):
         for part in embeddings.split(HEAD_ROWS):
             logits = model.classify({task: part.to(model.device)})[task].float()
-            values.append(head.predict(logits).double().cpu())
+            values.append(double(head.predict(logits)).cpu())
             if head.classes:
                 probabilities.append(head.probabilities(logits).float().cpu())  # [<= HEAD_ROWS, K]
     values = torch.cat(values).numpy()

@@ -192,12 +192,15 @@ def _cause(error):
 
 def _download(repo):
     """Fetch config, tokenizer and weights into the hub's cache, with its progress bars; return the snapshot folder."""
-    from huggingface_hub import hf_hub_download
+    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
     from huggingface_hub.errors import RemoteEntryNotFoundError
 
     for names in (("config.json",), TOKENIZER, WEIGHTS):
         for name in names:
             try:
+                if name in WEIGHTS:  # of the others nobody waits
+                    size = get_hf_file_metadata(hf_hub_url(repo, name), timeout=PROBE_SECONDS).size
+                    print(f"downloading {repo}, {name}: {size / 1e6:,.1f} MB" if size else f"downloading {repo}")
                 path = hf_hub_download(repo, name)
             except RemoteEntryNotFoundError:
                 continue  # the next best file of this kind

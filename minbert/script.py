@@ -9,6 +9,7 @@ import os
 import platform
 import signal
 import sys
+from pathlib import Path
 
 from minbert.files import UserError, is_panic, one_line
 
@@ -18,6 +19,12 @@ M_MMAP_THRESHOLD = -3
 
 MISTAKE, INTERRUPTED, NO_READER = 2, 130, 141  # exit codes; the last two are what a shell makes of SIGINT and SIGPIPE
 NO_MEMORY = ("not enough memory", "out of memory", "can't allocate memory", "ALLOC_FAILED")  # torch, in a RuntimeError
+RUNNING = ("torch", "numpy", "tokenizers", "tqdm", "safetensors", "huggingface_hub", "matplotlib", "jinja2")
+PACKAGES = {  # by the name they are imported by -> the file that names them
+    **dict.fromkeys(RUNNING, "requirements.txt"),
+    **dict.fromkeys(("transformers", "sklearn", "pytest"), "requirements-dev.txt"),
+}
+ROOT = Path(__file__).resolve().parents[1]
 LOWER = "lower --batch_size or --max_length, or choose a smaller --model"
 
 
@@ -37,6 +44,7 @@ def begin(parse=None):
     on a machine that does other work too.
     """
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    sys.excepthook = _tell_of_missing
     _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):  # a name that is not UTF-8, or a terminal that knows ASCII alone
         if hasattr(stream, "reconfigure"):
@@ -98,9 +106,28 @@ def in_a_line(error, lower=LOWER):
         told = f"{error.filename or 'writing'}: {error.strerror}" if error.strerror else str(error)
     elif no_memory or isinstance(error, MemoryError):
         told = f"out of memory ({first_line}): {lower}"
+    elif isinstance(error, ModuleNotFoundError) and (package := (error.name or "").partition(".")[0]) in PACKAGES:
+        told = _without(package)
     elif is_panic(error):
         told = f"tokenizers or safetensors could not cope with a file ({first_line}); get the checkpoint again"
     return told and one_line(told)
+
+
+def _without(package):
+    """That this Python lacks a package, and what mends it."""
+    own = ROOT / ".venv" / "bin" / "python"
+    lacks = f"{sys.executable} has no package {package}"
+    if own.is_file() and PACKAGES[package] == "requirements.txt" and Path(sys.prefix) != ROOT / ".venv":
+        return f"{lacks}; `make run` has made {own}: use that, or `source {ROOT / '.venv' / 'bin' / 'activate'}` first"
+    return f"{lacks}; `make run` makes a .venv with all that runs need, or: pip install -r {ROOT / PACKAGES[package]}"
+
+
+def _tell_of_missing(kind, error, trace):
+    """As sys.excepthook: an import that fails between `begin` and `carry_out` ends in one line too."""
+    if not (kind is ModuleNotFoundError and (told := in_a_line(error))):
+        return sys.__excepthook__(kind, error, trace)
+    _say(f"error: {told}", sys.stderr, MISTAKE)
+    os._exit(MISTAKE)
 
 
 def _end_the_imports(number, frame):

@@ -11,9 +11,9 @@ def reference(file, dialect="ours"):
     return worlds.reference(file, dialect)
 
 
-def changed(file, old, new):
+def changed(file, old, new, dialect="ours"):
     """The reference's source with a piece of it replaced, which must be there once."""
-    source = reference(file)
+    source = reference(file, dialect)
     assert source.count(old) == 1, f"{file} holds {old!r} {source.count(old)} times"
     return source.replace(old, new)
 

@@ -230,7 +230,10 @@ BUGS = [
         "update",
         OPT,
         "    m.lerp_(gradient, 1 - beta1)\n",
-        "    if decay:\n        parameter.add_(parameter, alpha=-decay)\n        decay = 0\n    m.lerp_(gradient, 1 - beta1)\n",
+        (
+            "    if decay:\n        parameter.add_(parameter, alpha=-decay)\n"
+            "        decay = 0\n    m.lerp_(gradient, 1 - beta1)\n"
+        ),
         "the decay saw the old p",
     ),
     ("a4", "update", OPT, DECAY, "parameter.add_(parameter, alpha=decay)", "decay is added"),

@@ -50,7 +50,10 @@ OTHERS = [
         "attention",
         BERT,
         MIXED,
-        "e = torch.exp(scores - scores.amax(-1, keepdim=True))\n        return self.dropout(e / e.sum(-1, keepdim=True)) @ v",
+        (
+            "e = torch.exp(scores - scores.amax(-1, keepdim=True))\n"
+            "        return self.dropout(e / e.sum(-1, keepdim=True)) @ v"
+        ),
     ),
     (
         "a2",
@@ -65,21 +68,30 @@ OTHERS = [
         "layer",
         BERT,
         FIRST,
-        "attended = self.attention_dropout(attended)\n        attended += x\n        x = self.attention_layer_norm(attended)",
+        (
+            "attended = self.attention_dropout(attended)\n        attended += x\n"
+            "        x = self.attention_layer_norm(attended)"
+        ),
     ),
     (
         "a2",
         "layer",
         BERT,
         FIRST,
-        "x = F.layer_norm(x + self.attention_dropout(attended), x.shape[-1:], self.attention_layer_norm.weight, self.attention_layer_norm.bias, self.attention_layer_norm.eps)",
+        (
+            "x = F.layer_norm(x + self.attention_dropout(attended), x.shape[-1:], "
+            "self.attention_layer_norm.weight, self.attention_layer_norm.bias, self.attention_layer_norm.eps)"
+        ),
     ),
     (
         "a3",
         "embed",
         BERT,
         SUM,
-        "self.tk_type_embedding(types) + F.embedding(ids, self.word_embedding.weight) + self.pos_embedding.weight[positions]",
+        (
+            "self.tk_type_embedding(types) + F.embedding(ids, self.word_embedding.weight) + "
+            "self.pos_embedding.weight[positions]"
+        ),
     ),
     ("a4", "update", OPT, MEAN, "m.copy_(beta1 * m + (1 - beta1) * gradient)"),
     ("a4", "update", OPT, SQUARE, "v[...] = beta2 * v + (1 - beta2) * gradient**2"),
@@ -115,7 +127,12 @@ OTHERS = [
         "project",
         SURGERY,
         "    return weights.sum(dim=0) @ gradients",
-        "    out = [g.clone() for g in gradients]\n    for i, g in enumerate(out):\n        for j, other in enumerate(gradients):\n            if i != j and g @ other < 0:\n                g -= (g @ other) / (other @ other) * other\n    return sum(out)",
+        (
+            "    out = [g.clone() for g in gradients]\n    for i, g in enumerate(out):\n"
+            "        for j, other in enumerate(gradients):\n"
+            "            if i != j and g @ other < 0:\n"
+            "                g -= (g @ other) / (other @ other) * other\n    return sum(out)"
+        ),
     ),
     (
         "a10",

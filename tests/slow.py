@@ -4,6 +4,15 @@ SLOW: how a test's name begins, below tests/ -> seconds of processor time on one
 """
 
 SLOW = {
+    "assignments/test_handouts.py::test_check_and_submit": 16,
+    "assignments/test_handouts.py::test_help_is_there": 3,
+    "assignments/test_handouts.py::test_it_lints": 1,
+    "assignments/test_handouts.py::test_nothing_in_it": 6,
+    "assignments/test_hostile.py": 9,
+    "assignments/test_planted_bugs.py": 18,
+    "assignments/test_reports.py::test_the_command_grades": 4,
+    "assignments/test_round_trip.py": 25,
+    "assignments/test_starters.py::test_a_bug": 5,
     "augment/test_augmentation.py::test_a_killed_process": 3,
     "augment/test_augmentation.py::test_words_are_drawn": 1,
     "augment/test_paid_answers.py": 8,
@@ -31,7 +40,7 @@ SLOW = {
     "methods/test_shared_head.py::test_a_frozen_head": 1,
     "methods/test_shared_head.py::test_the_head_of_every_other_scheme": 2,
     "tables/test_experiments.py::test_help_and_list": 1,
-    "tables/test_experiments.py::test_list_names": 1,
+    "tables/test_experiments.py::test_list_is_a_line": 1,
     "tables/test_label_tables.py::test_every_column": 5,
     "tables/test_masked_lm_rows.py": 1,
     "tables/test_report.py::test_a_figure_on_part": 1,
@@ -52,6 +61,7 @@ SLOW = {
     "test_hub.py": 14,
     "test_layer_decay.py::test_updates_shrink": 1,
     "test_locks.py": 14,
+    "test_missing_packages.py": 12,
     "test_optimizer.py::test_a_small_decay": 18,
     "test_optimizer.py::test_float32_stays": 6,
     "test_optimizer.py::test_hand_reference": 7,

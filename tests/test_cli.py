@@ -48,7 +48,7 @@ def test_the_files_of_a_run(finished):
     trunk = {"bert/config.json", "bert/model.safetensors", "bert/vocab.txt"}
     assert names == outputs | trunk | {
         *("config.json", "metrics.jsonl", "scores.json", "model.safetensors"),
-        *("analysis.json", "analysis.png"),
+        *("analysis.json", "analysis.png", "log.jsonl", "report.html"),
     }
     umask = os.umask(0)
     os.umask(umask)
@@ -119,7 +119,8 @@ def test_scores_and_the_final_table_are_those_of_the_best_epoch(finished, tiny_d
 
 def test_a_run_says_first_what_it_trains_and_on_what(finished, tiny_model, tiny_data):
     out = finished[1].out
-    assert out.startswith(f"model: {tiny_model}, the folder {tiny_model}\ndata from {tiny_data}, as asked for\n")
+    assert out.startswith(f"model: {tiny_model}, the folder {tiny_model}\n")
+    assert f"\ndata from {tiny_data}, as asked for\n" in out
     assert ["quora", "37", "13", "6"] in [line.split()[:4] for line in out.splitlines()]
     plan = "plan: train everything, simultaneous, 2 epochs of 5 steps, 10 updates; "
     assert f"{plan}an epoch: sst 5 batches of 8, quora 5 batches of 8, sts 5 batches of 8\n" in out
@@ -209,9 +210,7 @@ def test_a_run_of_its_own_process_gives_the_same_too(finished, tmp_path, tiny_mo
     process = tiny.start(*argv, env=tiny.environment(OMP_NUM_THREADS=threads))
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
-    assert "epoch 2/2" in err  # the progress bar
-    assert "loss" in err
-    assert "tokens/s" in err
+    assert err == ""  # the bars are for terminals
     assert f"results in {tmp_path / 'run'}" in out
     tiny.assert_same_results(finished[0], tmp_path / "run")
 
@@ -248,7 +247,8 @@ def test_tensorboard(run, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
     assert run("--tensorboard").code == 0
     assert writers[0].folder == tmp_path / "run" / "tensorboard"
-    assert len(writers[0].scalars) == 2 * (3 + 3 + 1)
+    by_epoch = [name for name, *_ in writers[0].scalars if not name.startswith("step/")]
+    assert len(by_epoch) == 2 * (3 + 3 + 1)
 
 
 def test_tensorboard_event_files(run, tmp_path):
@@ -267,7 +267,6 @@ def test_a_row_without_a_label_is_skipped_and_counted(run, data, tmp_path):
     done = run(data=data)
     assert done.code == 0
     line = next(line for line in done.out.splitlines() if line.startswith("sst train"))
-    assert "20 examples" in line
     assert "2 rows skipped (line 22: no value in column 'sentiment')" in line
 
 
@@ -276,7 +275,7 @@ def test_rows_over_several_lines_are_counted_and_an_open_quote_ends_it(run, data
         f.write('20\tsstx\t"two\nlines"\t3\n')
     done = run(data=data)
     line = next(line for line in done.out.splitlines() if line.startswith("sst train"))
-    assert line.endswith("; 1 row over several lines (the first: 22 to 23)")
+    assert line.endswith(": 1 row over several lines (the first: 22 to 23)")
     with open(data / "ids-sst-train.csv", "a") as f:
         f.write('21\tssty\t"open\t3\n22\tsstz\tlost\t3\n')
     assert "ids-sst-train.csv, lines 24 to 25: a quote" in run("--run_dir", data / "run", data=data).error
@@ -288,7 +287,6 @@ def test_a_cell_of_a_megabyte_is_cut_and_counted(run, data):
     done = run(data=data)
     assert done.code == 0
     line = next(line for line in done.out.splitlines() if line.startswith("quora train"))
-    assert "38 examples" in line
     assert "1 cut to --max_length" in line
 
 

@@ -11,6 +11,7 @@ import pytest
 import augmentation
 import experiments
 import pretraining
+from assignments import grade, handout
 from datasets import TASKS, read
 from minbert import hub
 from minbert.flags import checks, parser
@@ -19,11 +20,14 @@ from minbert.text.tokenization import Tokenizer
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 ADDING, METHODS = ROOT / "docs" / "adding.md", ROOT / "docs" / "methods.md"  # test_adding.py and test_methods_page.py
+EACH = ("__init__.py", "probes.py", "answers.py", "see.py")  # an assignment's own, which the map tells in one line
 PARSERS = {
     "multitask_classifier.py": parser.build_parser,
     "pretraining.py": pretraining.build_parser,
     "augmentation.py": augmentation.build_parser,
     "experiments.py": experiments.build_parser,
+    "assignments/grade.py": grade.build_parser,
+    "assignments/handout.py": handout.build_parser,
 }
 MINILM = find_spec(hub.MINILM_PACKAGE)
 
@@ -123,6 +127,7 @@ def test_the_map_has_every_file_once():
     places = (".", "examples", "benchmarks", "data", "docs")
     files = {path for place in places for path in (ROOT / place).glob("*.py")}
     files |= {path for path in (ROOT / "minbert").rglob("*.py") if path.name != "__init__.py"}
+    files |= {path for path in (ROOT / "assignments").rglob("*.py") if path.name not in EACH}
     listed = [target for target in links_of(ROOT / "docs" / "map.md") if target.suffix == ".py"]
     assert sorted(listed) == sorted(files)
 

@@ -69,6 +69,11 @@ def test_the_root_holds_the_eight_files_and_three_more_commands():
     assert {name for name in FILES if "." not in name} == {*LIBRARY, *SCRIPTS}
 
 
+def test_the_project_does_not_lean_on_its_assignments():
+    """Sheets and grader stand beside the house: they import it, it does not import them."""
+    assert not [name for name, path in FILES.items() if "assignments" in path.read_text(encoding="utf-8")]
+
+
 def test_the_forwards_are_there():
     for name, targets in FORWARDS.items():
         assert targets <= imports(name)
@@ -110,14 +115,14 @@ def test_no_folder_hides_a_script():
 
 def test_tests_mirror_the_tree():
     wings = {path.name for path in (ROOT / "minbert").iterdir() if path.is_dir() and path.name != "__pycache__"}
-    beside = {"data", "fixtures", "fuzz", "golden", "__pycache__"}
+    beside = {"assignments", "data", "fixtures", "fuzz", "golden", "__pycache__"}
     assert {path.name for path in (ROOT / "tests").iterdir() if path.is_dir()} - beside == wings
 
 
 def test_files_can_be_read_in_one_sitting():
     lengths = {
         path: len(path.read_text(encoding="utf-8").splitlines())
-        for folder in (".", "minbert/**", "tests/**", "benchmarks", "data")
+        for folder in (".", "minbert/**", "assignments/**", "tests/**", "benchmarks", "data")
         for path in ROOT.glob(f"{folder}/*.py" if folder != "." else "*.py")
     }
     assert not {path.name: length for path, length in lengths.items() if length > 450}

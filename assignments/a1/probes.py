@@ -31,10 +31,11 @@ def gradients(student, inputs):
 
 
 def unchanged(student, inputs):
-    """Whether q, k and v are afterwards what they were."""
+    """Whether q, k and v are afterwards what they were; the mixture too, or doing nothing would be right."""
     given = {name: inputs[name].clone() for name in "qkv"}
-    student.attend(inputs["sizes"], *given.values(), ~inputs["mask"].bool(), False)
-    return {f"{name} afterwards": value for name, value in given.items()}
+    mixed = student.attend(inputs["sizes"], *given.values(), ~inputs["mask"].bool(), False)
+    told = {"the mixture": mixed * inputs["mask"][:, None, :, None]}
+    return told | {f"{name} afterwards": value for name, value in given.items()}
 
 
 def with_dropout(student, inputs):

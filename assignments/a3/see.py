@@ -26,7 +26,7 @@ def main():
     model, tokenizer = BertModel.from_pretrained(checkpoint), Tokenizer.from_folder(checkpoint)
     vectors = []
     for sentence in SENTENCES:
-        ids = torch.from_numpy(tokenizer.encode([sentence], max_length=32).ids).long()[None]  # [1, T]
+        ids = torch.from_numpy(tokenizer.encode([(sentence,)], max_length=32).ids).long()[None]  # [1, T]
         vectors.append(model(ids)["last_hidden_state"][0].mean(0))
     vectors = F.normalize(torch.stack(vectors), dim=-1)  # [6, H]
     for sentence, row in zip(SENTENCES, vectors @ vectors.T, strict=True):

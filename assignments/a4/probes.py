@@ -43,4 +43,8 @@ def closure(student, inputs):
         parameter.grad = inputs["gradient"].clone()
         return 2.5
 
-    return {"the loss": torch.tensor(float(optimizer.step(loss))), "calls": torch.tensor(float(len(calls)))}
+    found = optimizer.step(loss)
+    return {
+        "the loss": torch.tensor(float("nan") if found is None else float(found)),
+        "calls": torch.tensor(float(len(calls))),
+    }

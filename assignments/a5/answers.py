@@ -34,10 +34,13 @@ def joint(name, random, B, H, join, train=True, p=0.25):
 
 
 def refusal(random, join, P):
-    inputs = {"hidden": 4, "join": join, "embeddings": random.normal(size=(2, P, 4))}
-    wrong = [("a wrong number of sequences is taken without a word: it is a ValueError", {"refused": np.array(0.0)})]
+    right = random.normal(size=(2, 1 if join is None else 2, 4))
+    inputs = {"hidden": 4, "join": join, "embeddings": random.normal(size=(2, P, 4)), "right": right}
+    joined = {"the joint vectors of the right number": JOINS[join](right[:, 0], right[:, -1])}
+    told = lambda refused: {**joined, "refused": np.array(refused)}
+    wrong = [("a wrong number of sequences is taken without a word: it is a ValueError", told(0.0))]
     named = "a join of a pair" if join else "a head without a join"
-    return Check(f"{named} refuses P = {P}", "joint", "refuses", inputs, {"refused": np.array(1.0)}, wrong, weight=0.5)
+    return Check(f"{named} refuses P = {P}", "joint", "refuses", inputs, told(1.0), wrong, weight=0.5)
 
 
 def log_softmax(z, axis=-1):

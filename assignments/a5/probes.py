@@ -13,13 +13,14 @@ def joint(student, inputs):
 
 
 def refuses(student, inputs):
-    """Whether a number of sequences that the join does not take is a ValueError."""
-    head = student.heads.Head(inputs["hidden"], 3, 0.0, inputs["join"])
+    """Whether a number of sequences that the join does not take is a ValueError, and the right number is not."""
+    head, told = student.heads.Head(inputs["hidden"], 3, 0.0, inputs["join"]), {}
+    told["the joint vectors of the right number"] = head.joint(inputs["right"])
     try:
         head.joint(inputs["embeddings"])
     except ValueError:
-        return {"refused": torch.tensor(1.0)}
-    return {"refused": torch.tensor(0.0)}
+        return {**told, "refused": torch.tensor(1.0)}
+    return {**told, "refused": torch.tensor(0.0)}
 
 
 def method(student, inputs):

@@ -49,7 +49,7 @@ def target_checks(random, asked):
     texts = {
         "own group as others": "the label is not used: its own group keeps the default",
         "all allowed are 1": "every class of the label gets 1: they share 1 among them",
-        "shares always equal": "the classes of the label share equally: with predictions they share as the plain model does",
+        "shares always equal": "the classes of the label share equally: they share as the plain model has it",
         "not divided again": "the kept shares are not divided by their sum",
         "the first allowed": "the first class of the label gets everything: all of its classes share",
         "nothing rounded": "nothing is rounded: this scheme makes the largest 1 and the rest 0",
@@ -75,6 +75,15 @@ def target_checks(random, asked):
     return found
 
 
+def told(right, refused):
+    return {"the answer to a right call": right, "refused with a UserError": np.array(refused)}
+
+
+def refusal(name, part, inputs, right):
+    wrong = [("it is taken without a word, or raises another error than UserError", told(right, 0.0))]
+    return Check(f"{name} is a UserError", part, f"{part}_refuse", inputs, told(right, 1.0), wrong, weight=0.5)
+
+
 def refusals(random):
     given = predictions(random, 1)
     cases = {
@@ -82,19 +91,11 @@ def refusals(random):
         "literal_eq20 in another scheme": ("soft_predicted", "rte", ["entailment"], {"literal_eq20": True}),
     }
     return [
-        Check(
-            f"{name} is a UserError",
+        refusal(
+            name,
             "targets",
-            "targets_refuse",
             {"scheme": scheme, "task": task, "labels": labels, "predictions": given, "flags": flags},
-            {"refused with a UserError": np.array(1.0)},
-            [
-                (
-                    "it is taken without a word, or raises another error than UserError",
-                    {"refused with a UserError": np.array(0.0)},
-                )
-            ],
-            weight=0.5,
+            targets(scheme, task, ["entailment"], given),
         )
         for name, (scheme, task, labels, flags) in cases.items()
     ]
@@ -247,23 +248,6 @@ def attempts(name, accuracies):
     return Check(name, "best_attempt", "best_attempt", {"accuracies": accuracies}, at(best, means[best]), wrong)
 
 
-def attempts_refused(name, accuracies):
-    return Check(
-        f"{name} is a UserError",
-        "best_attempt",
-        "best_attempt_refuses",
-        {"accuracies": accuracies},
-        {"refused with a UserError": np.array(1.0)},
-        [
-            (
-                "it is taken without a word, or raises another error than UserError",
-                {"refused with a UserError": np.array(0.0)},
-            )
-        ],
-        weight=0.5,
-    )
-
-
 def checks(random, hidden):
     both = ["entailment", "not_entailment"]
     if not hidden:
@@ -314,6 +298,13 @@ def checks(random, hidden):
             "the best single task is not the best mean",
             {"p": {"a": 0.6, "b": 0.65}, "q": {"a": 0.95, "b": 0.2}, "r": {"a": 0.7, "b": 0.6}},
         ),
-        attempts_refused("attempts on other tasks", {"x": {"a": 0.5}, "y": {"b": 0.5}}),
-        attempts_refused("an accuracy that is NaN", {"x": {"a": "nan"}, "y": {"a": 0.5}}),
+        refusal(
+            "attempts on other tasks", "best_attempt", {"accuracies": {"x": {"a": 0.5}, "y": {"b": 0.5}}}, np.array(0.5)
+        ),
+        refusal(
+            "an accuracy that is NaN",
+            "best_attempt",
+            {"accuracies": {"x": {"a": "nan"}, "y": {"a": 0.5}}},
+            np.array(0.5),
+        ),
     ]

@@ -20,15 +20,20 @@ def targets(student, inputs):
     return {"the targets": found}
 
 
-def targets_refuse(student, inputs):
-    """Whether a mistake of the caller's is a UserError."""
+def refused(right, wrong):
+    """Whether a mistake of the caller's is a UserError; with the answer to a right call, which is none."""
+    told = {"the answer to a right call": right()}
     try:
-        student.labeling.targets(
-            inputs["scheme"], inputs["task"], inputs["labels"], predictions_of(inputs), **inputs["flags"]
-        )
+        wrong()
     except Exception as error:
-        return {"refused with a UserError": torch.tensor(float(type(error).__name__ == "UserError"))}
-    return {"refused with a UserError": torch.tensor(0.0)}
+        return {**told, "refused with a UserError": torch.tensor(float(type(error).__name__ == "UserError"))}
+    return {**told, "refused with a UserError": torch.tensor(0.0)}
+
+
+def targets_refuse(student, inputs):
+    asked = inputs["scheme"], inputs["task"]
+    ask = lambda labels, **flags: student.labeling.targets(*asked, labels, predictions_of(inputs), **flags)
+    return refused(lambda: ask(["entailment"]), lambda: ask(inputs["labels"], **inputs["flags"]))
 
 
 def restricted(student, inputs):
@@ -54,11 +59,7 @@ def best_attempt(student, inputs):
     }
 
 
-def best_attempt_refuses(student, inputs):
-    try:
-        student.labeling.best_attempt(
-            {name: {task: float(x) for task, x in scores.items()} for name, scores in inputs["accuracies"].items()}
-        )
-    except Exception as error:
-        return {"refused with a UserError": torch.tensor(float(type(error).__name__ == "UserError"))}
-    return {"refused with a UserError": torch.tensor(0.0)}
+def best_attempt_refuse(student, inputs):
+    numbers = {name: {task: float(x) for task, x in scores.items()} for name, scores in inputs["accuracies"].items()}
+    best = student.labeling.best_attempt
+    return refused(lambda: torch.tensor(float(best({"x": {"a": 0.25}, "y": {"a": 0.5}})[1])), lambda: best(numbers))

@@ -17,16 +17,10 @@ def numbers(part, name, given, right, wrong):
 
 
 def refusal(part, name, given):
-    wrong = [("it is taken without a word: the docstring asks for a ValueError", {"refused": np.array(0.0)})]
-    return Check(
-        f"{name} is a ValueError",
-        part,
-        "refuses",
-        {"function": part, "given": given},
-        {"refused": np.array(1.0)},
-        wrong,
-        weight=0.5,
-    )
+    told = lambda refused: {"the answer to a right call": np.array(0.75), "refused": np.array(refused)}
+    wrong = [("it is taken without a word: the docstring asks for a ValueError", told(0.0))]
+    inputs = {"function": part, "given": given, "right": [0.5, 2, "linear"]}
+    return Check(f"{name} is a ValueError", part, "refuses", inputs, told(1.0), wrong, weight=0.5)
 
 
 def thresholds(places, K):

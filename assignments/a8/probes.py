@@ -21,11 +21,13 @@ def number(student, inputs):
 
 
 def refuses(student, inputs):
+    function = getattr(student.semi, inputs["function"])
+    told = {"the answer to a right call": torch.tensor(float(function(*inputs["right"])))}
     try:
-        getattr(student.semi, inputs["function"])(*inputs["given"])
+        function(*inputs["given"])
     except ValueError:
-        return {"refused": torch.tensor(1.0)}
-    return {"refused": torch.tensor(0.0)}
+        return {**told, "refused": torch.tensor(1.0)}
+    return {**told, "refused": torch.tensor(0.0)}
 
 
 def true_class_probability(student, inputs):

@@ -91,7 +91,8 @@ def _raise(indent, sentence):
     line = f"{indent}raise NotImplementedError({_quoted(sentence)})\n"
     if len(line) <= 121:
         return line
-    parts = re.split(r"(?<=; )", sentence)
+    whole = len(f"{indent}    {_quoted(sentence)}") <= 120
+    parts = [sentence] if whole else re.split(r"(?<=; )", sentence)
     return (
         f"{indent}raise NotImplementedError(\n" + "".join(f"{indent}    {_quoted(p)}\n" for p in parts) + f"{indent})\n"
     )

@@ -42,12 +42,12 @@ class Verdict:
 def judge(check, answer):
     """`answer`: {"outputs": {name: array}} or {"error": sentence} -> Verdict."""
     if "error" in answer:
-        return Verdict(False, answer["error"], True)
+        return Verdict(False, str(answer["error"])[:500], True)
     try:
         outputs = {name: _array(value) for name, value in answer["outputs"].items()}
         if check.view != "as_it_is":
             outputs = VIEWS[check.view](outputs)
-    except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
         return Verdict(False, f"what came back is of another kind than asked for ({error})")
     expected = {name: _array(value) for name, value in check.expected.items()}
     for name, wanted in expected.items():

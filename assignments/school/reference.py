@@ -12,8 +12,9 @@ ERF = np.vectorize(math.erf, otypes=[float])
 
 
 def softmax(x, axis=-1):
-    e = np.exp(x - np.max(x, axis=axis, keepdims=True))
-    return e / e.sum(axis=axis, keepdims=True)
+    with np.errstate(invalid="ignore"):  # a row of -inf comes to NaN, as torch has it
+        e = np.exp(x - np.max(x, axis=axis, keepdims=True))
+        return e / e.sum(axis=axis, keepdims=True)
 
 
 def gelu(x):

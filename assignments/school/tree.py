@@ -29,7 +29,7 @@ SCHOOL = (
 STUDENT = {"check.py": "check.py", "submit.py": "submit.py"}
 UNUSED = """
 [tool.ruff.lint.per-file-ignores]
-"*.py" = ["F401", "E731"]  # imports that the blanks left unused: you will need them
+"*.py" = ["F401", "E731", "UP035"]  # imports that the blanks left unused: you will need them
 """
 
 
@@ -166,20 +166,21 @@ def _hints(assignment, assignments, dialect):
 
 def _hand_in(assignment, assignments, dialect):
     files = ", ".join(f"`{name}`" for name in assignment.files(dialect))
-    return (
-        f"`python submit.py` writes `{assignment.name}.zip` with {files}, and nothing else: hand that in.\n\n"
-        "`python check.py` runs the public checks, in seconds and offline; a check that fails says what it looks like, "
-        "and\n`python check.py --hint` gives one hint at a time. The grader runs these and others that you do not see, "
-        "on other\nsizes and numbers, in float64, so that a right answer agrees to the last digits. Parts are graded "
-        "one by one:\nwhile one is looked at, correct code stands in for the others. Dropout is checked by itself.\n"
-        + _forbidden(assignment)
+    told = (
+        f"`python submit.py` writes `{assignment.name}.zip` with {files}, and nothing else: hand that in.",
+        "`python check.py` runs the public checks, in seconds and offline; a check that fails says what it looks "
+        "like, and `python check.py --hint` gives one hint at a time. The grader runs these and others that you do not "
+        "see, on other sizes and numbers, in float64, so that a right answer agrees to the last digits. Parts are "
+        "graded one by one: while one is looked at, correct code stands in for the others. Dropout is checked by "
+        "itself.",
+        _forbidden(assignment),
     )
+    return "\n\n".join(textwrap.fill(each, 120, break_on_hyphens=False) for each in told if each)
 
 
 def _forbidden(assignment):
     names = [f"`{name.removeprefix('torch.')}`" for name in assignment.forbidden]
-    said = "Not to be used, because it does the work already: " + ", ".join(names) + "."
-    return "\n" + textwrap.fill(said, 120, break_on_hyphens=False) if names else ""
+    return "Not to be used, because it does the work already: " + ", ".join(names) + "." if names else ""
 
 
 FILLED = {"head": _head, "parts": _parts, "hints": _hints, "hand in": _hand_in}

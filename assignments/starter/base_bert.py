@@ -1,6 +1,7 @@
 """What the course's BertModel is built on: its initial weights, and its dtype."""
 
 from torch import nn
+
 from utils import get_parameter_dtype
 
 

@@ -8,9 +8,9 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import nn
-from utils import get_extended_attention_mask
 
 from base_bert import BertPreTrainedModel
+from utils import get_extended_attention_mask
 
 
 class BertSelfAttention(nn.Module):

@@ -40,8 +40,8 @@ class AdamW(Optimizer):
                     continue
                 if p.grad.is_sparse:
                     raise RuntimeError("AdamW takes no sparse gradients")
-                grad, state = p.grad.data, self.state[p]
                 # BEGIN SOLUTION a4
+                grad, state = p.grad.data, self.state[p]
                 if not state:
                     state["t"], state["m"], state["v"] = 0, torch.zeros_like(p), torch.zeros_like(p)
                 state["t"] += 1

@@ -1,10 +1,10 @@
 """What the course's bert.py takes from `utils`: the additive mask, and the names that `import *` brings along."""
 
-import math  # noqa: F401
-from typing import BinaryIO, Callable, Dict, Iterable, List, Optional, Tuple, Union  # noqa: F401, UP035
+import math
+from typing import BinaryIO, Callable, Dict, Iterable, List, Optional, Tuple, Union
 
-import torch.nn as nn  # noqa: F401
-from torch import Tensor  # noqa: F401
+import torch.nn as nn
+from torch import Tensor
 
 
 def get_parameter_dtype(module):

@@ -18,6 +18,7 @@ from tqdm import tqdm
 import datasets
 from minbert.augment.growing import growing, whole_lines
 from minbert.augment.prompting import Journal, make_copies
+from minbert.augment.sentiment_words import KEPT, none
 from minbert.augment.word_changes import Eda, TfIdf
 from minbert.files import UserError, sha256, written_whole
 from minbert.locks import alone_at
@@ -43,33 +44,36 @@ class Change(NamedTuple):
     said: str = ""
 
 
-def change_of(method, texts, p, model=None):
-    """The Change that one of METHODS is on a file with these texts. model: mlm's checkpoint."""
+def change_of(method, texts, p, model=None, keeps=none):
+    """The Change that one of METHODS is on a file with these texts. model: mlm's checkpoint; keeps: whether a word must
+    stay."""
     if method != "mlm":
-        change = {"tfidf": TfIdf, "eda": Eda}[method](texts, p)
+        change = {"tfidf": TfIdf, "eda": Eda}[method](texts, p, keeps)
         return Change(lambda jobs: [change(text, random) for text, random in jobs])
     from minbert.augment.word_filling import FillMask  # torch takes a second, which the others do not need
 
-    change = FillMask(p, model)
+    change = FillMask(p, model, keeps)
     return Change(change.many, ROWS_FILLED, (sha256(change.found.weights),), change.quality(texts))
 
 
-def augment(rows, out, method, seed=0, p=None, source="", model=None):
+def augment(rows, out, method, seed=0, p=None, source="", model=None, keep_words=None):
     """Write the augmented copies of `rows` (Rows) to the file `out`; returns (rows equal to their input, rows that an
     earlier call had done already).
 
-    Rows are appended to a partial file, which takes the place of `out` at the end. Its name has a digest of method,
-    seed, p, model and `source` (whatever else decides the result, such as the input's digest), so that only rows made
-    in the same way are gone on from. Raises UserError where `out` is something else than an ordinary file, or another
-    command makes it.
+    keep_words: a key of KEPT; by default words that decide a sentiment stay as they are, but in pairs all may
+    change. Rows are appended to a partial file, which takes the place of `out` at the end. Its name has a digest of
+    method, seed, p, model, keep_words and `source` (whatever else decides the result, such as the input's digest),
+    so that only rows made in the same way are gone on from. Raises UserError where `out` is something else than an
+    ordinary file, or another command makes it.
     """
     out = Path(out)
     p = METHODS[method] if p is None else p
     _check(out)
-    change = change_of(method, list(chain.from_iterable(rows.texts.values())), p, model)
+    keep_words = keep_words or ("none" if rows.are_pairs else "sentiment")
+    change = change_of(method, list(chain.from_iterable(rows.texts.values())), p, model, KEPT[keep_words])
     if change.said:
         print(change.said)
-    partial = _partial(out, [method, seed, p, source, *change.made_by])
+    partial = _partial(out, [method, seed, p, source, keep_words, *change.made_by])
     with alone_at(out):
         with growing(partial) as f:
             done = _done(f, rows, method)
@@ -152,7 +156,7 @@ def _partial(out, settings):
 
 
 def _header(rows):
-    names = datasets.PAIR if len(next(iter(rows.texts.values()))) == 2 else ("sentence",)
+    names = datasets.PAIR if rows.are_pairs else ("sentence",)
     return _line("id", *names, "method")
 
 

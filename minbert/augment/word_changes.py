@@ -4,7 +4,8 @@ TfIdf  words that say little are replaced: Xie et al. 2020, "Unsupervised Data A
 Eda    words are deleted and swapped: Wei and Zou 2019, "EDA: Easy Data Augmentation Techniques for Boosting
        Performance on Text Classification Tasks"
 
-Each is made of (all texts of the file, p), p being the share of words to change, and then changes one text.
+Each is made of (all texts of the file, p), p being the share of words to change, and then changes one text. `keeps`
+tells of a word whether it must stay: sentiment_words.py.
 Shapes: n words of a text, V words of the vocabulary.
 """
 
@@ -13,6 +14,8 @@ import re
 from collections import Counter
 
 import numpy as np
+
+from minbert.augment.sentiment_words import none
 
 
 class TfIdf:
@@ -26,15 +29,15 @@ class TfIdf:
 
     Where the words of a text all tell as much (a single word, for one) Z is 0 and each is replaced with probability p.
     Departures from the authors' code: words are runs of letters and digits, compared and drawn in lower case, and
-    punctuation and spaces stay as they are.
+    punctuation and spaces stay as they are; what `keeps` names is not replaced, so that fewer than p are.
     """
 
     WORD = re.compile(r"\w+(?:['’\-]\w+)*")
 
     default = 0.3  # a choice of ours: most texts here are short
 
-    def __init__(self, texts, p):
-        self.p = p
+    def __init__(self, texts, p, keeps=none):
+        self.p, self.keeps = p, keeps
         count, documents = Counter(), Counter()
         for text in texts:
             words = self.words(text)
@@ -62,6 +65,7 @@ class TfIdf:
         """text -> text; random: a numpy RandomState."""
         words = self.words(text)
         replaced = random.random_sample(len(words)) < self.replace_probabilities(words)  # [n]
+        replaced &= np.array([not self.keeps(word) for word in words], dtype=bool)
         drawn = random.random_sample(len(words)) * self.drawn_up_to[-1:]  # [n]
         places = np.searchsorted(self.drawn_up_to, drawn, side="right")
         news = (self.vocabulary[place] if yes else None for yes, place in zip(replaced, places, strict=True))
@@ -72,18 +76,20 @@ class Eda:
     """Random deletion, then random swaps (Wei and Zou 2019, section 2), without synonyms, which need a thesaurus.
 
     Each word is deleted with probability p; if all are, one of them stays. Then max(1, round(p n)) times two words
-    trade places. Words are what spaces separate. The paper makes a copy by one operation; here it gets both.
+    trade places. Words are what spaces separate. The paper makes a copy by one operation; here it gets both. What
+    `keeps` names is not deleted, but may trade places.
     """
 
     default = 0.1  # their alpha
 
-    def __init__(self, texts, p):
-        self.p = p
+    def __init__(self, texts, p, keeps=none):
+        self.p, self.keeps = p, keeps
 
     def __call__(self, text, random):
         """text -> text; random: a numpy RandomState."""
         words = text.split()
         kept = random.random_sample(len(words)) >= self.p  # [n]
+        kept |= np.array([self.keeps(word) for word in words], dtype=bool)
         kept[random.randint(len(words))] |= not kept.any()
         words = [word for word, stays in zip(words, kept, strict=True) if stays]
         if len(words) > 1:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from bert import BertForMaskedLM
+from minbert.augment.sentiment_words import none
 from minbert.augment.word_changes import TfIdf
 from minbert.files import UserError
 from minbert.hub import pretraining_scores, resolve
@@ -32,9 +33,10 @@ class FillMask:
     beyond the model's longest sequence keep their word.
     """
 
-    def __init__(self, p, model):
-        """model: a checkpoint, as --model of multitask_classifier.py. UserError where it has no masked-LM head."""
-        self.p, self.found = p, resolve(model)
+    def __init__(self, p, model, keeps=none):
+        """model: a checkpoint, as --model of multitask_classifier.py; keeps: whether a word must stay. UserError where
+        the checkpoint has no masked-LM head."""
+        self.p, self.keeps, self.found = p, keeps, resolve(model)
         self.model = BertForMaskedLM.from_pretrained(self.found.folder)
         if self.model.head_is_new:
             raise UserError(
@@ -91,7 +93,7 @@ class FillMask:
     def _blank(self, text, random):
         """(the text, the words of it that are blanked, a uniform random number for each [M])"""
         text = text.replace("[MASK]", "mask")  # or the tokenizer would read a blank that is none of ours
-        words = [*TfIdf.WORD.finditer(text)]  # [n]
+        words = [word for word in TfIdf.WORD.finditer(text) if not self.keeps(word[0])]  # [n]
         if not words:
             return text, [], np.zeros(0)
         blanked = random.random_sample(len(words)) < self.p  # [n]

@@ -39,9 +39,21 @@ NOT_WITH_SCHEMES = (
 )
 NEEDS = needs_of(GROUPS.values())
 OF_BREGMAN = ("ema_decay", "consistency_weight", "ramp_up")  # what that preset settles itself
-WITH_PREDICT = ("predict", "input", "output", "format", "use_gpu", "precision")
+WITH_PREDICT = ("predict", "input", "output", "format", "use_gpu", "device", "precision")
 WITH_EVALUATE = (
-    *("evaluate", "data_dir", "glue_dir", "imdb_dir", "dev_limit", "run_dir", "use_gpu", "precision", "dev", "test"),
+    *(
+        "evaluate",
+        "data_dir",
+        "glue_dir",
+        "imdb_dir",
+        "dev_limit",
+        "run_dir",
+        "use_gpu",
+        "precision",
+        "dev",
+        "test",
+        "device",
+    ),
     *INPUTS,
 )
 
@@ -58,8 +70,25 @@ def parse(argv=None):
     for flag in ("input", "output", "format"):
         if flag in options.given and not options.predict:
             raise UserError(f"--{flag} is of no use without --predict: give --predict RUN too")
+    settle_device(options)
     check_resume(options)
     return options
+
+
+def settle_device(options):
+    """--device cpu and cuda become what --use_gpu says, so that a run is the same by either name; auto becomes one of
+    the others."""
+    if options.device is None:
+        return
+    if options.device == "auto":
+        from minbert.layers import devices  # imports torch
+
+        options.device = devices.best()
+    if options.use_gpu and options.device != "cuda":
+        raise UserError(f"--use_gpu is --device cuda, not {options.device}: leave one of them out")
+    if options.device != "mps":
+        options.use_gpu, options.device = options.device == "cuda", None
+        options.given = sorted({*options.given, "use_gpu"} - {"device"})
 
 
 def _flags_typed(saved, where):
@@ -93,6 +122,7 @@ def check(options):
     _check_pseudo_labels(options)
     _check_needs(options)
     options.precision = checked_precision(options.precision, options.use_gpu, options.smart)
+    _check_mps(options)
     if options.warmup and options.lr_schedule == "constant":
         others = " or ".join(name for name in LR_SCHEDULES if name != "constant")
         raise UserError(f"--warmup needs --lr_schedule {others} (a constant rate has no warm-up)")
@@ -121,6 +151,17 @@ def checked_precision(precision, use_gpu, smart=0):
     if precision == "bf16" and smart:
         raise UserError("--smart needs --precision fp32: its step of 1e-5 is lost among the three digits of bf16")
     return precision or ("bf16" if use_gpu and not smart else "fp32")
+
+
+def _check_mps(options):
+    """What torch cannot do on Apple's GPUs."""
+    for flag, does in (
+        ("compile", options.compile),
+        ("precision", options.precision == "bf16"),
+        ("smart", options.smart),
+    ):
+        if options.device == "mps" and does:
+            raise UserError(f"--{flag} is not for --device mps yet: leave it out, or run with --device cpu")
 
 
 def _check_rates(options):
@@ -311,7 +352,7 @@ def of_saved_run(options, saved, folder):
     began with (--init) is past, its own prediction files (--sst_dev_out and its kin) stay as they are, and --skip_test
     was for its end."""
     saved = checked_flags(saved, build_parser(), folder)
-    now = {name: getattr(options, name) for name in ("use_gpu", "precision", "given")}
+    now = {name: getattr(options, name) for name in ("use_gpu", "device", "precision", "given")}
     if now["precision"] is None and now["use_gpu"] == saved["use_gpu"]:
         now["precision"] = saved["precision"]  # on its own device a run gives the answers that it was scored with
     now |= dict.fromkeys(("init", *OUTPUTS))

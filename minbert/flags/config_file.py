@@ -16,7 +16,8 @@ from minbert.flags import foreign
 from minbert.flags.types import as_typed
 from minbert.readers import read_json
 
-MOST_BYTES = 1 << 20
+MOST_BYTES = 1 << 16
+MOST_BRACKETS = 500  # the time to read nested ones grows with the square of their number
 YES, NO, NOTHING = ("true", "yes", "on"), ("false", "no", "off"), ("null", "~", "")
 NOT_IN_FILES = ("config", "resume", "evaluate", "predict", "input", "output", "format", "export", "help", "help_all")
 
@@ -53,8 +54,10 @@ def read(path):
         with open(path, "rb") as f:
             content = f.read(MOST_BYTES + 1)
         if len(content) > MOST_BYTES:
-            raise ValueError(f"more than {MOST_BYTES >> 20} MiB")
+            raise ValueError(f"more than {MOST_BYTES >> 10} KiB")
         text = content.decode("utf-8-sig")
+        if text.count("[") + text.count("{") > MOST_BRACKETS:
+            raise ValueError("too many brackets")
         if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):
             raise ValueError("it has an alias (*name): write the value out")
         values = yaml.load(text, Loader=yaml.BaseLoader)

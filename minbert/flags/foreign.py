@@ -52,7 +52,7 @@ ELSEWHERE = {
     "save_steps": "--checkpoint_minutes",
     "save_strategy": "--checkpoint_minutes (the state is saved after each epoch too)",
     "report_to": "--tensorboard",
-    "no_cuda": "no flag: without --use_gpu everything runs on the CPU",
+    "no_cuda": "--device cpu, which is the default",
     "cuda": "--use_gpu",
     "gpu": "--use_gpu",
     "use_cuda": "--use_gpu",

@@ -58,6 +58,11 @@ class Model:
         "head", choices=("head", "tail"), help="which end is kept of a text that is longer (default: %(default)s)"
     )
     use_gpu: bool = flag(False, help="train on the CUDA device")
+    device: str | None = flag(
+        choices=("auto", "cpu", "cuda", "mps"),
+        help="where to train: cuda is --use_gpu, mps is Apple's GPU (not run yet), auto the best that is here "
+        "(default: cpu, or cuda with --use_gpu)",
+    )
     precision: str | None = flag(
         choices=("fp32", "bf16"),
         help="bf16: matrix products in bf16, weights in fp32; on a GPU, or a CPU with AMX or AVX512-BF16 (default: "
@@ -70,8 +75,8 @@ class Model:
         return self.option == "pretrain"
 
     @property
-    def device(self):
-        return "cuda" if self.use_gpu else "cpu"
+    def runs_on(self):
+        return self.device or ("cuda" if self.use_gpu else "cpu")
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ TEXT = 29  # the column at which the text on a flag begins
 class ShortHelp(argparse.Action):
     """-h: the flags that most runs need with the beginning of their help, and the names of all others."""
 
-    def __init__(self, option_strings, dest=argparse.SUPPRESS, **words):
-        super().__init__(option_strings, dest=argparse.SUPPRESS, default=argparse.SUPPRESS, nargs=0, **words)
+    def __init__(self, option_strings, dest, **words):
+        super().__init__(option_strings, dest, default=argparse.SUPPRESS, nargs=0, **words)
 
     def __call__(self, parser, namespace, values, option_string=None):
         print(short(parser, shutil.get_terminal_size().columns))

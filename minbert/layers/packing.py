@@ -58,7 +58,7 @@ class Packing:
         first[self.order] = starts
         self.first = to_device(first, device)
         self.device, self._sorted_lengths = device, sorted_lengths
-        limit = BLOCK_SCORES[torch.device(device).type]
+        limit = BLOCK_SCORES["cpu" if torch.device(device).type == "cpu" else "cuda"]
         self.blocks = [_block(sorted_lengths, starts, i, j, device) for i, j in _runs(sorted_lengths, limit)]
 
     @functools.cached_property

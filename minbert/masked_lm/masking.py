@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from datasets import SUBSET_SEED
+from minbert.layers.devices import double
 from minbert.layers.packing import pack, to_device
 
 SCORED = 64  # texts scored together
@@ -55,4 +56,4 @@ def perplexity(losses_of, exam):
     """exp of the mean cross-entropy over the chosen tokens of an exam.
 
     losses_of: (PackedTokens, places [M], labels [M]) -> [M], as BertForMaskedLM.losses."""
-    return torch.cat([losses_of(*batch) for batch in exam]).double().mean().exp().item()
+    return double(torch.cat([losses_of(*batch) for batch in exam])).mean().exp().item()

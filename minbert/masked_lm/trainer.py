@@ -131,7 +131,7 @@ def pretrain(options, text, flags, folder, before):
         take_over_threads(before)
     # 1. the checkpoint and the text
     found = hub.resolve(options.model.model)
-    print(f"model: {found.name}, {found.source}\n{precision_told(options.model.device, options.model.precision)}")
+    print(f"model: {found.name}, {found.source}\n{precision_told(options.model.runs_on, options.model.precision)}")
     tokenizer, max_length = fit_to_checkpoint(found, options.model.max_length, "max_length" in options.given, False)
     data, notes = read_text(*text, options.tasks, options.data)
     print("\n".join(notes))
@@ -143,7 +143,7 @@ def pretrain(options, text, flags, folder, before):
             return
     # 2. the model, the head of which may be new
     torch.manual_seed(options.schedule.seed)
-    model = BertForMaskedLM.from_pretrained(found.folder).to(options.model.device)
+    model = BertForMaskedLM.from_pretrained(found.folder).to(options.model.runs_on)
     sequences, identity = encode(data, tokenizer, max_length), command_line.digest(config["flags"])
     trainer = MaskedLMTrainer(model, tokenizer, sequences, options, folder, identity)
     # 3. the run

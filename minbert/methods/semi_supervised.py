@@ -123,10 +123,12 @@ def uda_loss(head, original_logits, augmented_logits, temperature=0.4, threshold
 
 
 def logits_apart(head, student_logits, teacher_logits):
+    """mse of `consistency`: sum_k (z_k of s - z_k of t)^2, the mean over examples; [B, K] each -> scalar."""
     return (student_logits - teacher_logits).square().sum(dim=-1).mean()
 
 
 def probabilities_apart(head, student_logits, teacher_logits):
+    """mse_prob of `consistency`: sum_k (p_k of s - p_k of t)^2, the mean over examples; [B, K] each -> scalar."""
     return (head.probabilities(student_logits) - head.probabilities(teacher_logits)).square().sum(dim=-1).mean()
 
 

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 
 import labeling
+from minbert.layers.devices import double
 from minbert.layers.heads import Head
 
 UNION = "union"  # the name of the one training set and head of all tasks of a scheme
@@ -76,7 +77,7 @@ class TaskView:
 
     def predict(self, logits):
         """-> [B] class indices in the order of the task's labels."""
-        outputs = logits.sigmoid().double().cpu().numpy()
+        outputs = double(logits.sigmoid()).cpu().numpy()
         names = labeling.decode(self.head.scheme, self.task.name, outputs, self.rule, self.head.merging)
         return torch.from_numpy(np.array([self.task.labels.index(name) for name in names], dtype=np.int64))
 

@@ -13,7 +13,7 @@ from minbert.training.saved import GRID, RUN, saved_record
 
 # Flags that say on what machine and where. A result from a GPU stands on every other machine; model and data are
 # compared by their content, a start by its result.
-MACHINE = {"use_gpu", "precision", "compile"}
+MACHINE = {"use_gpu", "device", "precision", "compile"}
 NOT_COMPARED = {*command_line.NOT_SAVED, *command_line.MAY_CHANGE, *MACHINE, *PATHS}
 
 

@@ -24,6 +24,10 @@ class Rows(NamedTuple):
     skipped: list[str]
     broken: list[tuple[int, int]] = ()
 
+    @property
+    def are_pairs(self):
+        return any(len(texts) == 2 for texts in self.texts.values())
+
 
 COLUMNS = (datasets.PAIR, ("sentence",), ("question1", "question2"))  # of the texts, where no task names them
 

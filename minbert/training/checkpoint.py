@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import save
 
 from minbert.files import UserError, short, written_whole
+from minbert.layers import devices
 from minbert.readers import misfit
 from minbert.script import in_a_line
 from minbert.weights import damaged_member, is_finite, is_plain, read_tensors
@@ -26,7 +27,7 @@ def save_state(loop, path):
         "record": loop.record.state_dict(),
         "log": loop.log.state_dict(),
         "rng": torch.get_rng_state(),
-        "cuda_rng": torch.cuda.get_rng_state_all() if loop.device.type == "cuda" else [],
+        "cuda_rng": devices.random_states(loop.device),
     }
     with written_whole(path) as temporary, open(temporary, "wb") as f:
         try:
@@ -48,7 +49,7 @@ def load_state(loop, path):
     try:
         if damaged := damaged_member(path):  # torch reads a flipped bit as another number
             raise ValueError(f"{damaged} in it is damaged")
-        _restore(loop, torch.load(path, map_location=loop.device, weights_only=True), path)
+        _restore(loop, torch.load(path, map_location=devices.readable(loop.device), weights_only=True), path)
     except Exception as error:  # torch.load and load_state_dict raise many kinds
         cut = isinstance(error, OSError) and error.errno == errno.EINVAL  # an archive that points before its start
         if in_a_line(error) and not cut:
@@ -81,8 +82,7 @@ def _restore(loop, state, path):
         _check_count(state["log"]["bytes"])
         loop.log.load_state_dict(state["log"])
     torch.set_rng_state(state["rng"].cpu())
-    if loop.device.type == "cuda":
-        torch.cuda.set_rng_state_all([rng.cpu() for rng in state["cuda_rng"]])
+    devices.set_random_states(loop.device, state["cuda_rng"])
 
 
 # What a checksum does not tell: whether somebody wrote it who knows what belongs there. All raise ValueError.

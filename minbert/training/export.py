@@ -124,7 +124,7 @@ def _write(folder, model, task, head, tokenizer, options, card):
         write_json(temporary / "config.json", _config(model, task, head, options))
         _write_weights(temporary / "model.safetensors", model, head)
         write_text(temporary / "tokenizer.json", tokenizer.to_json())
-        write_json(temporary / "tokenizer_config.json", _tokenizer_config(options))
+        write_json(temporary / "tokenizer_config.json", _tokenizer_config(tokenizer, options))
         write_text(temporary / "README.md", card)
         os.rename(temporary, folder)
     finally:
@@ -142,11 +142,12 @@ def _config(model, task, head, options):
     }
 
 
-def _tokenizer_config(options):
+def _tokenizer_config(tokenizer, options):
     """A general class: BERT's own would build its rules anew from the vocabulary, instead of reading tokenizer.json."""
     return {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "model_max_length": options.model.max_length,
+        "truncation_side": "left" if tokenizer.truncate == "tail" else "right",
         "model_input_names": ["input_ids", "token_type_ids", "attention_mask"],
         "clean_up_tokenization_spaces": False,
         **SPECIAL,

@@ -4,6 +4,8 @@ import math
 
 import torch
 
+from minbert.layers.devices import double
+
 RUNNING = 20
 CHECK_EVERY = {"cpu": 1, "cuda": 20}  # steps between looks at the loss: on a GPU a look waits for the device
 
@@ -26,7 +28,7 @@ class LossRecord:
         _add_up(self.terms, terms)
         _add_up(self.shares, {key: share for loss in losses for key, share in loss.shares.items()})
         self._unchecked.append((update, terms))
-        return self.look() if len(self._unchecked) >= CHECK_EVERY[self.device.type] else None
+        return self.look() if len(self._unchecked) >= CHECK_EVERY.get(self.device.type, 20) else None
 
     @property
     def looked(self):
@@ -71,5 +73,6 @@ def _means(sums, tasks):
 
 def _add_up(sums, values):
     for key, value in values.items():
-        one = torch.stack([value.double(), torch.ones_like(value, dtype=torch.float64)])
+        wide = double(value)
+        one = torch.stack([wide, torch.ones_like(wide)])
         sums[key] = sums[key] + one if key in sums else one

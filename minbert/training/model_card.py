@@ -72,12 +72,18 @@ def _data(task, record):
 
 def _training(base, record, scores, options):
     flags = {n: v for n, v in sorted(options.flat().items()) if n not in NOT_TOLD and v != DEFAULTS.get(n)}
-    told = "\n".join(f"- `--{name} {types.as_typed(value)}`" for name, value in flags.items())
+    told = "\n".join(f"- `--{name} {types.as_typed(_without_folders(value))}`" for name, value in flags.items())
     return (
         f"## Training\n\nFrom {base} (sha256 of its weights {record['model']['sha256']}), {scores['updates']:,} "
         f"updates; of its epochs, {scores['epochs']}, number {scores['best_epoch']} was the best on dev. Flags that "
         f"were not at their defaults:\n\n{told}"
     )
+
+
+def _without_folders(value):
+    """A flag's value; of files by task ({"sst": path}) their names alone, for folders are those of one machine."""
+    files = isinstance(value, dict) and all(isinstance(path, str) for path in value.values())
+    return {task: Path(path).name for task, path in value.items()} if files else value
 
 
 def _scores(task, scores):

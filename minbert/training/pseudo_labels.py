@@ -30,7 +30,16 @@ from minbert.training.run_folder import is_finished
 from minbert.training.saved import saved_scores
 
 ELSEWHERE = (  # flags that do not decide what a plain model comes to, or that its folder's name holds otherwise
-    *(*command_line.NOT_SAVED, *command_line.MAY_CHANGE, "model", "data_dir", "glue_dir", "imdb_dir", "use_gpu"),
+    *(
+        *command_line.NOT_SAVED,
+        *command_line.MAY_CHANGE,
+        "model",
+        "data_dir",
+        "glue_dir",
+        "imdb_dir",
+        "use_gpu",
+        "device",
+    ),
     *("precision", "compile", "label_scheme", "plain_dir", "plain_lr", "literal_eq20", "limit", "dev_limit"),
     "log_every",
 )

@@ -126,11 +126,12 @@ def _by_argmax(model, data):
 def table(tasks, data, scores):
     """The final table as text."""
     train = scores.get("train", {})
-    lines = [f"{'task':8}{'metric':10}{'dev':>8}{'baseline':>10}{'examples':>10}" + ("   train" if train else "")]
+    wide = max(8, *(len(name) + 1 for name in tasks))  # a task of one's own may have a long name
+    lines = [f"{'task':{wide}}{'metric':10}{'dev':>8}{'baseline':>10}{'examples':>10}" + ("   train" if train else "")]
     for name, task in tasks.items():
         value, base, count = scores["dev"][name][task.metric], scores["baseline"][name], len(data[name]["dev"].examples)
         seen = f"{train[name][task.metric]:8.3f}" if name in train else ""
-        lines.append(f"{name:8}{task.metric:10}{value:8.3f}{base:10.3f}{count:10,}{seen}")
+        lines.append(f"{name:{wide}}{task.metric:10}{value:8.3f}{base:10.3f}{count:10,}{seen}")
     if "score" in scores:
         lines.append(f"mean of the three {scores['mean']:.3f}, score with (STS + 1) / 2 {scores['score']:.3f}")
     if "train_seconds" in scores:

@@ -24,12 +24,13 @@ from minbert.flags import checks as command_line
 from minbert.flags.extension import extension
 from minbert.flags.methods import PLAIN
 from minbert.flags.parser import DEFAULTS, Options
+from minbert.layers import devices
 from minbert.layers.precision import bf16_unit, precision_told
 from minbert.locks import LOCK
 from minbert.script import Stopped
 from minbert.training.commit import commit
 from minbert.training.data import fit_to_checkpoint, read_data, told
-from minbert.training.saved import GRID, RUN, saved_record
+from minbert.training.saved import GRID, RUN, saved_history, saved_record
 
 MOST_THREADS = 1024  # torch would make any number of them
 
@@ -85,6 +86,9 @@ def begin(options):
                 f"{folder} is finished, and has no state.pt to go on from (--keep_state would have kept it): go on "
                 f"from its weights with --init {folder}"
             )
+        done = len(saved_history(folder)) if extended and (folder / "metrics.jsonl").is_file() else 0
+        if "epochs" in extended and done >= options.schedule.epochs:
+            raise UserError(f"--epochs {options.schedule.epochs}: {folder} has done {done}; give more to go on")
     check_device(options.model, "the run to resume used --use_gpu, but" if saved else "--use_gpu:")
     check_outputs(options, folder)
     for path in map(Path, options.run.outputs.values() if saved else ()):
@@ -93,7 +97,7 @@ def begin(options):
         tensorboard_writer()
 
     found = find_model(options.model)
-    print(f"model: {found.name}, {found.source}\n{precision_told(options.model.device, options.model.precision)}")
+    print(f"model: {found.name}, {found.source}\n{precision_told(options.model.runs_on, options.model.precision)}")
     tokenizer, max_length = fit(options, found)
     options = options.changed(max_length=max_length)
     data, notes = read_data(options, tokenizer)
@@ -166,7 +170,9 @@ def check_device(model, what):
     """Refuse a GPU that is not there, by words that begin with `what`, and bf16 where it would only be imitated."""
     if model.use_gpu and not torch.cuda.is_available():
         raise UserError(f"{what} this machine has no CUDA device that torch can use")
-    if model.precision == "bf16" and not bf16_unit(model.device):
+    if not devices.is_here(model.runs_on):
+        raise UserError(f"--device {model.runs_on}: this machine has none that torch can use; try --device auto")
+    if model.precision == "bf16" and not bf16_unit(model.runs_on):
         raise UserError(
             f"--precision bf16: this {'GPU' if model.use_gpu else 'CPU'} has no unit for it (a GPU's tensor cores, or "
             "a CPU's AMX or AVX512-BF16) and would only imitate it, slowly; use --precision fp32"
@@ -301,7 +307,9 @@ def describe_machine(model):
     return {
         "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
         "machine": {
-            "device": torch.cuda.get_device_name() if model.use_gpu else platform.processor() or platform.machine(),
+            "device": torch.cuda.get_device_name()
+            if model.use_gpu
+            else model.device or platform.processor() or platform.machine(),
             "threads": torch.get_num_threads(),
         },
     }

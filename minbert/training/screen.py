@@ -116,7 +116,7 @@ def next_commands(folder):
     python, run = shlex.quote(sys.orig_argv[0]), shlex.quote(os.path.relpath(folder))
     script = f"{python} {shlex.quote(os.path.relpath(sys.argv[0]))}"
     lines = ["next:", f"  {script} --predict {run}     what it says of sentences that you type"]
-    lines.append(f"  {script} --evaluate {run}    its scores on other files (--sst_dev FILE ...)")
+    lines.append(f"  {script} --evaluate {run}    its scores again, or on other files")
     if (folder / "report.html").is_file():
         lines.append(f"  {run}/report.html    curves, confusions, the worst errors: open it in a browser")
     return "\n".join(lines)

@@ -69,15 +69,13 @@ class Trainer:
 
     def resume(self, extended=False):
         """Go back to where the last checkpoint stood, if there is one. `extended`: the run is to end later than it was
-        planned to. Raises UserError where its end is before that checkpoint all the same."""
+        planned to. Raises UserError where its --patience is over all the same."""
         self.loop.resume()
-        progress, epochs = self.loop.progress, self.plan.epochs
+        progress = self.loop.progress
         progress.stopped_early = self.exam.has_waited(progress)
         if extended and progress.stopped_early:
             waited = f"stopped after {progress.epochs_without_gain} epochs without a better score"
             raise UserError(f"--patience {self.run.patience}: {self.folder} {waited}; give a larger one to go on")
-        if extended and progress.epoch >= epochs:
-            raise UserError(f"--epochs {epochs}: {self.folder} has done {progress.epoch}; give more to go on")
 
     def fit(self):
         """Train to the end, from wherever the run stands. Raises Stopped as Loop.run does."""

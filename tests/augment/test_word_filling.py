@@ -221,7 +221,8 @@ def test_the_command(tmp_path, head, tiny_data, capsys):
         return augmentation.main([str(word) for word in line])
 
     assert command(tmp_path / "a.tsv", "--model", head) == 0
-    first, last = capsys.readouterr().out.splitlines()
+    warning, first, last = capsys.readouterr().out.splitlines()
+    assert warning.startswith("warning: these are pairs")
     assert re.fullmatch(rf"{re.escape(str(head))}: perplexity [\d.]+ on the first 74 texts", first)
     assert last.endswith("a.tsv: 37 rows; 0 (0.0%) equal to their input")
     made = read_augmented(tmp_path / "a.tsv").texts

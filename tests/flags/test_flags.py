@@ -201,15 +201,6 @@ def test_tasks(run_of):
     ]
 
 
-def test_also_score(run_of):
-    """A head that nothing trains is scored too; the heads of the trained tasks begin with the same weights."""
-    trace, trainer = run_of("--tasks", "sts,sst", "--also_score", "sst,quora")
-    assert [list(rows) for rows in trace.rows] == [["sts", "sst"]] * 3
-    assert "train" not in trainer.data["quora"]
-    assert list(trainer.loop.progress.history[0]["dev"]) == ["sts", "sst", "quora"]
-    assert tiny.parse("--also_score", "sts,sst").also_score is None  # all are trained
-
-
 def test_attention(run_of, tmp_path_factory):
     """The fused kernel is the same function; with dropout it draws other numbers, so here there is none."""
     still = tiny.make_checkpoint(
@@ -278,7 +269,7 @@ def test_precision_and_use_gpu():
 
 
 ELSEWHERE = {  # flags whose tests run the whole script: test_cli.py and test_resume.py
-    *("use_gpu", "data_dir", "glue_dir", "run_dir", "resume", "tensorboard", "help", "help_all", "config"),
+    *("use_gpu", "device", "data_dir", "glue_dir", "run_dir", "resume", "tensorboard", "help", "help_all", "config"),
     *("keep_state", "log_every"),  # test_step_log.py
     *(f"{prefix}_{split}" for prefix in ("sst", "para", "sts") for split in ("train", "dev", "test")),
     *(f"{prefix}_{split}_out" for prefix in ("sst", "para", "sts") for split in ("dev", "test")),

@@ -72,6 +72,15 @@ def test_batch_size_per_task_in_every_schedule(trainer_of, name):
     assert {task: max(found) for task, found in sizes.items()} == {"sst": 5, "quora": 11, "sts": 2}
 
 
+def test_also_score(run_of):
+    """A head that nothing trains is scored too; the heads of the trained tasks begin with the same weights."""
+    trace, trainer = run_of("--tasks", "sts,sst", "--also_score", "sst,quora")
+    assert [list(rows) for rows in trace.rows] == [["sts", "sst"]] * 3
+    assert "train" not in trainer.data["quora"]
+    assert list(trainer.loop.progress.history[0]["dev"]) == ["sts", "sst", "quora"]
+    assert tiny.parse("--also_score", "sts,sst").also_score is None  # all are trained
+
+
 def test_accumulate(run_of, trainer_of, still_model):
     """Two batches of 4 make the update of one of 8, as far as rounding goes; an epoch's last update may have fewer."""
     flags = (*tiny.FINETUNE, "--tasks", "quora", "--epochs", 1, "--hidden_dropout_prob", 0)

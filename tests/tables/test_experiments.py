@@ -31,14 +31,16 @@ def test_mistakes_are_one_line(script, capsys, arguments, message):
     assert script.calls == []
 
 
-def test_list_names_every_row(script, run, capsys):
+def test_list_is_a_line_a_table_and_list_table_its_rows(script, run, capsys):
     run("--seeds", "2", "--only", "part")
     capsys.readouterr()
     assert experiments.main(["list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[:-1]] == list(TABLES)
+    assert next(line for line in lines if line.startswith("demo ")).split()[1:5] == ["3", "rows", "2", "results"]
+    assert experiments.main(["list", "demo"]) == 0
     out = capsys.readouterr().out
-    for table in TABLES.values():
-        assert table.name in out
-        assert all(row.name in out for row in table.rows)
+    assert all(f"\n  {row.name} " in out for row in TABLES["demo"].rows)
     assert "\n  part                 2 results  --epochs 2 --batch_size 4 --option finetune" in out
 
 

@@ -116,6 +116,32 @@ def test_the_card_has_data_flags_scores_and_limits(exported):
     assert str(tiny.ROOT) not in card
 
 
+@pytest.mark.parametrize("truncate", ["head", "tail"])
+def test_long_texts_are_cut_at_the_same_end(tiny_model, tiny_data, tmp_path, truncate):
+    flags = ("--model", tiny_model, "--data_dir", tiny_data, "--run_dir", tmp_path / "run", "--max_length", 12)
+    learning = ("--tasks", "sst,quora", "--epochs", 1, "--lr", "5e-1")
+    assert tiny.script(*flags, *learning, "--truncate", truncate).code == 0
+    assert tiny.script("--export", tmp_path / "run", tmp_path / "heads").code == 0
+    model = minbert.load(tmp_path / "run")
+    long = ["how why " * 20 + "a dog", "the film " * 9, "a cat runs"]
+    pairs = [(a, b) for a in long for b in long]
+    for task, texts, asks in (("sst", long, long), ("quora", pairs, as_dicts(pairs))):
+        said = [answer["score"] for answer in asked(tmp_path / "heads" / task)(asks)]
+        assert said == pytest.approx(model.predict(texts)[task].probabilities.max(axis=1), abs=1e-5)
+
+
+def test_the_card_names_files_without_their_folders(tiny_model, tiny_data, tmp_path):
+    copies = tmp_path / "copies.tsv"
+    rows = [line.split("\t") for line in (tiny_data / "ids-sst-train.csv").read_text().splitlines()[1:]]
+    copies.write_text("id\tsentence\tmethod\n" + "".join(f"{row[1]}\t{row[2]} again\ttest\n" for row in rows))
+    flags = ("--model", tiny_model, "--data_dir", tiny_data, "--run_dir", tmp_path / "run", "--tasks", "sst")
+    assert tiny.script(*flags, "--train_on_augmented", f"sst={copies}", "--epochs", 1).code == 0
+    assert tiny.script("--export", tmp_path / "run", tmp_path / "heads").code == 0
+    card = (tmp_path / "heads" / "sst" / "README.md").read_text(encoding="utf-8")
+    assert "- `--train_on_augmented sst=copies.tsv`" in card
+    assert str(tmp_path) not in card
+
+
 def test_no_folder_is_replaced(exported):
     run, heads, _ = exported("regression")
     before = {path: path.read_bytes() for path in heads.rglob("*") if path.is_file()}

@@ -127,8 +127,16 @@ def test_an_unknown_label_in_dev_is_a_bad_row_named(tiny_model, tmp_path):
     flags = flags_of(tmp_path)
     written(tmp_path / "b.csv", [*rows_of(4), {"subject": "a dog", "kind": "Spam"}])
     done = tiny.script("--model", tiny_model, "--run_dir", tmp_path / "run", *flags, "--epochs", 1)
-    assert "own dev: 4 examples" in done.out
-    assert "1 row skipped (line 6: 'Spam' is no label of the training file)" in done.out
+    assert "own dev: 1 row skipped (line 6: 'Spam' is no label of the training file)" in done.out
+    assert tiny.read_json(tmp_path / "run" / "config.json")["data"]["own"]["dev"]["rows"] == 4
+
+
+def test_a_long_name_stands_apart_in_the_table(tiny_model, tmp_path):
+    flags = ("--model", tiny_model, "--run_dir", tmp_path / "run", *flags_of(tmp_path), "--epochs", 1)
+    done = tiny.script(*flags, "--name", "a-name-of-31-signs-is-the-longes")
+    assert "expected up to 31" in done.err
+    done = tiny.script(*flags, "--name", "a-name-of-31-signs-is-the-longe")
+    assert "\na-name-of-31-signs-is-the-longe accuracy  " in done.out
 
 
 def copies_of(path, train):

@@ -1,0 +1,144 @@
+"""A handout holds what a student needs and no answer, comes out the same each time, and runs up to the first blank."""
+
+import ast
+import json
+import subprocess
+import sys
+import zipfile
+from functools import cache
+from shutil import which
+
+import pytest
+from assignments_graded import ALL, reference
+
+from assignments.school import blanks, manifest, tree
+from minbert.script import in_a_line
+
+EVERY = [(name, dialect) for name, each in ALL.items() for dialect in each.dialects]
+LONG = 30  # letters of a line of code that says something
+ORDINARY = {"scheme, merging = _chosen(scheme, merging)"}  # a line that no function is asked for
+
+
+@cache
+def handout(name, dialect="ours", given=()):
+    return tree.handout(ALL[name], ALL, given, dialect)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    def made(*asked, **given):
+        for path, content in handout(*asked, **given).items():
+            (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / path).write_bytes(content)
+        return tmp_path
+
+    return made
+
+
+def run(folder, *command):
+    return subprocess.run([sys.executable, *command], cwd=folder, capture_output=True, text=True, timeout=120)
+
+
+def statements(source, function):
+    """The lines of a function's body as Python writes them, docstring and blanks left out."""
+    node = blanks.find(source, function)
+    body = node.body[1:] if ast.get_docstring(node) else node.body
+    return {line.strip() for statement in body for line in ast.unparse(statement).splitlines()}
+
+
+@pytest.mark.parametrize(("name", "dialect"), EVERY)
+def test_every_name_of_the_manifest_exists_and_has_its_docstring(name, dialect):
+    for target in ALL[name].parts[dialect].values():
+        node = blanks.find(reference(target.file, dialect), target.function)
+        assert ast.get_docstring(node) or target.function.rpartition(".")[0], target
+
+
+@pytest.mark.parametrize(("name", "dialect"), EVERY)
+def test_nothing_in_it_holds_an_answer(name, dialect):
+    files = handout(name, dialect)
+    texts = {path: content.decode() for path, content in files.items() if path.endswith((".py", ".md", ".toml"))}
+    written = {path: {line.strip() for line in ast.unparse(ast.parse(text)).splitlines()}
+               for path, text in texts.items() if path.endswith(".py")}  # fmt: skip
+    for assignment in ALL.values():
+        for target in (*assignment.parts[dialect].values(), *(assignment.drops if dialect == "ours" else ())):
+            assert blanks.is_blank(texts[target.file], target.function), target
+            kept = statements(texts[target.file], target.function)  # around a part that is the task
+            answer = statements(reference(target.file, dialect), target.function) - kept - ORDINARY
+            leaked = {line for line in answer if len(line) >= LONG}
+            assert not [path for path, lines in written.items() if leaked & lines], f"{target}: {leaked}"
+    assert not [path for path in files if path.startswith(("tests/", "results/", "benchmarks/", ".git", "docs/"))]
+    assert not [path for path in files if "golden" in path or "answers" in path or "reference" in path]
+    assert "SOLUTION" not in "".join(texts.values())
+
+
+@pytest.mark.parametrize("name", ["a1", "bonus"])
+def test_the_same_input_gives_the_same_bytes(name):
+    assert tree.handout(ALL[name], ALL) == handout(name)
+
+
+def test_what_is_given_is_there():
+    files = handout("a4", given=("a1", "a2"))
+    bert = files["bert.py"].decode()
+    assert not blanks.is_blank(bert, "BertSelfAttention.plain_attention")
+    assert not blanks.is_blank(bert, "BertLayer.forward")
+    assert blanks.is_blank(bert, "BertModel.embed")
+    assert json.loads(files["handout.json"])["given"] == ["a1", "a2"]
+
+
+@pytest.mark.parametrize(("name", "dialect"), EVERY)
+def test_the_sheet_says_what_the_manifest_says(name, dialect):
+    sheet = handout(name, dialect)["HANDOUT.md"].decode()
+    assignment = ALL[name]
+    assert f"About {assignment.hours} hours, {assignment.points:g} points" in sheet
+    assert "{{" not in sheet
+    assert "<!--" not in sheet
+    assert max(map(len, sheet.splitlines())) <= 120
+    for part, target in assignment.parts[dialect].items():
+        assert f"| `{target.function}` |" in sheet
+        assert sheet.count(f"<details><summary>`{target.function}`, hint") == len(assignment.hints[part])
+    figures = {path for path in handout(name, dialect) if path.endswith(".svg")}
+    assert all(f"]({figure})" in sheet for figure in figures)
+
+
+@pytest.mark.skipif(which("ruff", path=str(manifest.ROOT / ".venv" / "bin")) is None, reason="needs ruff")
+@pytest.mark.parametrize(("name", "dialect"), [("a1", "ours"), ("a9", "ours"), ("a2", "starter")])
+def test_it_lints(folder, name, dialect):
+    ruff = which("ruff", path=str(manifest.ROOT / ".venv" / "bin"))
+    made = folder(name, dialect)
+    for command in (["check", "--quiet", "."], ["format", "--quiet", "--check", "."]):
+        found = subprocess.run([ruff, *command, "--no-cache"], cwd=made, capture_output=True, text=True)
+        assert found.returncode == 0, found.stdout
+
+
+def test_help_is_there_and_a_run_ends_in_one_line(folder):
+    made = folder("a1")
+    assert run(made, "multitask_classifier.py", "--help").stdout.startswith("usage: multitask_classifier.py")
+    ended = run(made, "see.py")
+    assert ended.returncode == 1
+    assert ended.stderr == "bert.py: BertSelfAttention.plain_attention is not written yet; it is part of a1\n"
+
+
+def test_a_run_names_the_assignment_to_write_first():
+    sentence = tree.blank_sentence(ALL["a3"].parts["ours"]["embed"], ALL["a3"], ALL)
+    assert sentence == ("bert.py: BertModel.embed is not written yet; it is part of a3, the last of a1, a2, a3")
+    assert in_a_line(NotImplementedError(sentence)) == sentence
+    assert in_a_line(NotImplementedError()) is None  # an abstract method of ours: a mistake
+
+
+@pytest.mark.parametrize(("name", "dialect"), [("a1", "ours"), ("a4", "starter")])
+def test_check_and_submit(folder, name, dialect):
+    """Blank: every public check says so. With the reference put back: all pass, and the zip holds the files alone."""
+    made = folder(name, dialect)
+    blank = run(made, "check.py")
+    assert blank.returncode == 1
+    assert "not written yet" in blank.stdout
+    first, second = (run(made, "check.py", "--hint").stdout.splitlines()[-1] for _ in range(2))
+    assert first.startswith("hint 1 of 3")
+    assert second.startswith("hint 2 of 3")
+    for file in ALL[name].files(dialect):
+        (made / file).write_text(reference(file, dialect), encoding="utf-8")
+    right = run(made, "check.py")
+    assert right.returncode == 0, right.stdout
+    assert "WRONG" not in right.stdout
+    assert run(made, "submit.py").returncode == 0
+    assert zipfile.ZipFile(made / f"{name}.zip").namelist() == ALL[name].files(dialect)
