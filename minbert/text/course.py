@@ -69,12 +69,9 @@ class _CourseDataset(Dataset):
 
     def encode(self, sentences):
         """[B] sentences, each on its own, as (ids, token types, mask), int64 [B, T], padded on the right."""
-        sequences = self.tokenizer.encode([(sentence,) for sentence in sentences], self.max_length)
-        lengths = torch.from_numpy(sequences.lengths)
-        mask = torch.arange(int(lengths.max())) < lengths[:, None]  # [B, T]
-        ids = torch.full(mask.shape, self.tokenizer.pad)
-        ids[mask] = torch.from_numpy(sequences.ids).long()  # row after row, as the tokens lie end to end
-        return ids, torch.zeros_like(ids), mask.long()
+        return padded(
+            self.tokenizer.encode([(sentence,) for sentence in sentences], self.max_length), self.tokenizer.pad
+        )
 
     def labels_and_ids(self, columns):
         """What ends every batch; `columns` are those of the rows after the sentences."""
@@ -124,6 +121,16 @@ def let_torch_load_settings():
     rebuild = array.__reduce__()[0]  # the function that a pickled array names, wherever NumPy keeps it
     kinds = (argparse.Namespace, types.SimpleNamespace, np.ndarray, np.dtype, type(array.dtype), rebuild)
     torch.serialization.add_safe_globals(list(kinds))
+
+
+def padded(sequences, pad):
+    """Sequences -> (ids, token types, mask), int64 [B, T], padded on the right; the mask is 1 for a token."""
+    lengths = torch.from_numpy(sequences.lengths)
+    mask = torch.arange(int(lengths.max())) < lengths[:, None]  # [B, T]
+    ids, types = torch.full(mask.shape, pad), torch.zeros(mask.shape, dtype=torch.int64)
+    ids[mask] = torch.from_numpy(sequences.ids).long()  # row after row, as the tokens lie end to end
+    types[mask] = torch.from_numpy(sequences.types).long()
+    return ids, types, mask.long()
 
 
 def without_pads(ids, mask):
