@@ -12,6 +12,7 @@ SLOW = {
     "assignments/test_planted_bugs.py": 18,
     "assignments/test_reports.py::test_the_command_grades": 4,
     "assignments/test_round_trip.py": 25,
+    "assignments/test_sandbox.py::test_the_hook": 2,
     "assignments/test_starters.py::test_a_bug": 5,
     "augment/test_augmentation.py::test_a_killed_process": 3,
     "augment/test_augmentation.py::test_words_are_drawn": 1,

@@ -76,8 +76,11 @@ class Ours(Student):
         pads = None if is_pad is None else is_pad[:, None, None]
         return attention.plain_attention(q, k, v, pads)
 
-    def attention(self, sizes, weights, x, mask, train=False):
-        """x [B, T, H], mask [B, T] of 1 and 0 -> [B, T, H] with zeros at pads."""
+    def attention(self, sizes, weights, x, mask, train=False, block_scores=None):
+        """x [B, T, H], mask [B, T] of 1 and 0 -> [B, T, H] with zeros at pads. block_scores: how many scores a block
+        of sequences may have, for several small blocks in place of one."""
+        if block_scores:
+            self.packing.BLOCK_SCORES["cpu"] = block_scores
         return self._packed(self.loaded(self.bert.BertSelfAttention(self.config(sizes)), weights, train), x, mask)
 
     def layer(self, sizes, weights, x, mask, train=False):

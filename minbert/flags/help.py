@@ -34,6 +34,7 @@ def short(parser, columns):
         f"usage: {parser.prog} [flags]    (--help-all: every flag in full)",
         *textwrap.wrap(parser.description, width),
     ]
+    lines.append("--fine-tune-mode {last-linear-layer,full-model}: the later course's --option")
     for group in parser._action_groups:
         actions = [action for action in group._group_actions if action.help != argparse.SUPPRESS]
         common = [action for action in actions if action.dest in COMMON]

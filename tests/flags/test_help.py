@@ -29,7 +29,7 @@ def test_short_help_fits_two_screens_and_names_every_flag():
     assert len(lines) <= 100
     told = lines[: lines.index("examples:")]
     assert max(map(len, told)) < 80
-    assert named(" ".join(told)) >= FLAGS - {"--help", "--fine-tune-mode"}
+    assert named(" ".join(told)) >= FLAGS - {"--help"}
 
 
 def test_h_is_short_and_help_all_has_every_flag_in_full(capsys):
