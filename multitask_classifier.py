@@ -269,7 +269,7 @@ def complete(start):
     """A finished run without its state: predictions that are missing are made again, and all else stays."""
     folder, options, data = start.folder, start.options, start.data
     print(f"{folder} is finished, and has no state.pt to go on from: what it came to stays as it is")
-    files = results.PredictionFiles(folder, options.scored, options.model, options.run.outputs)
+    files = results.PredictionFiles(folder, options.scored, options.model, options.run)
     splits = ("dev",) if options.run.skip_test else ("dev", "test", "test_mismatched")
     missing = [path for split in splits for path in files.missing(data, split)]
     if missing and (folder / "model.safetensors").is_file():
@@ -306,7 +306,7 @@ def evaluate(parsed):
     run_folder.refuse_links(folder)
     with alone_in(out):
         run_folder.refuse_links(out)
-        files = results.PredictionFiles(out, model.tasks, options.model, options.run.outputs)
+        files = results.PredictionFiles(out, model.tasks, options.model, options.run)
         dev = results.predict_all(model, data, "dev")
         files.write(data, "dev", dev)
         scores = results.write_results(files, model, data, dev)

@@ -10,6 +10,7 @@ classes of a head. Labels and predicted values of a classification task are clas
 
 import contextlib
 import math
+import re
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from minbert.files import write_text
+from minbert.files import check_replaceable, write_text
 from minbert.layers.devices import double
 
 TOKEN_BUDGET = 4096  # tokens of one prediction batch: enough for full speed, small enough for any machine
@@ -211,18 +212,36 @@ def selection_score(tasks, scores):
 
 
 PREDICTIONS = "id \t "  # how a prediction file begins, and what it may take the place of
+BARS = re.compile(rb"[^|\r\n]{1,100} \|\|\| ")  # or so, where the task's own file does
 
 
-def write_predictions(path, task, ids, values):
-    """One prediction file as the course's starter writes it: `id \\t HEADING `, then rows `{id} , {value} `. UserError
-    where a file that is none stands there."""
+def check_replaceable_predictions(path):
+    """UserError where something stands at `path` that is no prediction file. CMU's look like its data, but for their
+    names: sst-dev-output.txt."""
+    path = Path(path)
+    if "out" in path.name and path.is_file():
+        with open(path, "rb") as f:
+            if BARS.match(f.read(200)):
+                return
+    check_replaceable(path, PREDICTIONS)
+
+
+def write_predictions(path, task, ids, values, texts=None):
+    """One prediction file as the course's starter writes it: `id \\t HEADING `, then rows `{id} , {value} `; of a task
+    whose file is in CMU's form, with `texts` [n], as CMU's does: rows `{label} ||| {text}`. UserError where a file that
+    is none stands there."""
+    check_replaceable_predictions(path)
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    if task.format == "bars" and texts:
+        cells = [repr(float(value)) if task.kind == "regression" else _cell(task, value) for value in values]
+        write_text(path, "".join(f"{cell} ||| {text}\n" for cell, (text,) in zip(cells, texts, strict=True)))
+        return
     if task.kind == "regression":
         cells = [repr(float(value)) for value in values]
     else:
         cells = [_cell(task, value) for value in values]
     rows = [f"{id} , {cell} \n" for id, cell in zip(ids, cells, strict=True)]
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, f"{PREDICTIONS}{task.heading} \n" + "".join(rows), over=PREDICTIONS)
+    write_text(path, f"{PREDICTIONS}{task.heading} \n" + "".join(rows))
 
 
 def _cell(task, value):
@@ -232,12 +251,14 @@ def _cell(task, value):
     return f"{float(value):.1f}" if task.one_logit else str(int(value))
 
 
-def prediction_files(folder, task, split, option, alone):
+def prediction_files(folder, task, split, mode, alone):
     """Where a task's predictions go: `{sst,para,sts}-{dev,test}-output.csv`, and for a task on sentences with the
-    course's kind of files, trained `alone`, also the single-task name `{option}-{sst,cfimdb}-{dev,test}-out.csv`."""
-    paths = [Path(folder) / f"{task.file_name}-{split}-output.csv"]
-    if alone and task.format == "csv" and not task.is_pair:
-        paths.append(Path(folder) / f"{option}-{task.name}-{split}-out.csv")
+    course's kind of files, trained `alone`, also the single-task name `{mode}-{sst,cfimdb}-{dev,test}-out.csv`; .txt
+    where the task's file is in CMU's form."""
+    suffix = "txt" if task.format == "bars" else "csv"
+    paths = [Path(folder) / f"{task.file_name}-{split}-output.{suffix}"]
+    if alone and task.format == "csv" and not task.is_pair and not task.own:
+        paths.append(Path(folder) / f"{mode}-{task.name}-{split}-out.csv")
     return paths
 
 
