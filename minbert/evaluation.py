@@ -230,18 +230,18 @@ def write_predictions(path, task, ids, values, texts=None):
     """One prediction file as the course's starter writes it: `id \\t HEADING `, then rows `{id} , {value} `; of a task
     whose file is in CMU's form, with `texts` [n], as CMU's does: rows `{label} ||| {text}`. UserError where a file that
     is none stands there."""
-    check_replaceable_predictions(path)
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    if task.format == "bars" and texts:
-        cells = [repr(float(value)) if task.kind == "regression" else _cell(task, value) for value in values]
-        write_text(path, "".join(f"{cell} ||| {text}\n" for cell, (text,) in zip(cells, texts, strict=True)))
-        return
     if task.kind == "regression":
         cells = [repr(float(value)) for value in values]
     else:
         cells = [_cell(task, value) for value in values]
-    rows = [f"{id} , {cell} \n" for id, cell in zip(ids, cells, strict=True)]
-    write_text(path, f"{PREDICTIONS}{task.heading} \n" + "".join(rows))
+    if task.format == "bars" and texts:
+        content = "".join(f"{cell} ||| {text}\n" for cell, (text,) in zip(cells, texts, strict=True))
+    else:
+        rows = [f"{id} , {cell} \n" for id, cell in zip(ids, cells, strict=True)]
+        content = f"{PREDICTIONS}{task.heading} \n" + "".join(rows)
+    check_replaceable_predictions(path)
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, content)
 
 
 def _cell(task, value):

@@ -199,10 +199,9 @@ def _check_tasks(options):
     for flag in ONLY_OUTPUTS:
         if getattr(options, flag) and len(scored) > 1:
             raise UserError(f"--{flag} is for a run with one task, this has {', '.join(scored)}: use --predictions_dir")
-        if getattr(options, flag) and (
-            other := next((o for o in OUTPUTS if o.endswith(flag) and getattr(options, o)), "")
-        ):
-            raise UserError(f"--{flag} and --{other} both say where the same predictions go: leave one out")
+        others = [other for other in OUTPUTS if other.endswith(flag) and getattr(options, other)]
+        if getattr(options, flag) and others:
+            raise UserError(f"--{flag} and --{others[0]} both say where the same predictions go: leave one out")
     if isinstance(options.batch_size, dict) and (missing := [t for t in options.tasks if t not in options.batch_size]):
         raise UserError(f"--batch_size gives no size for {', '.join(missing)}: name every task, or give one number")
 

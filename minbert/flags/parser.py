@@ -109,6 +109,6 @@ def build_parser():
     parser.add_argument("--help-all", action="help", help="every flag in full")
     for group in (*GROUPS.values(), SavedRun):
         add_group(parser, group)
-    silent = {"help": argparse.SUPPRESS, "default": argparse.SUPPRESS}
-    parser.add_argument("--fine-tune-mode", dest="fine_tune_mode", choices=tuple(MODES), **silent)
+    spelling = {"help": "--fine_tune_mode, as the later course spells it", "default": argparse.SUPPRESS}
+    parser.add_argument("--fine-tune-mode", dest="fine_tune_mode", choices=tuple(MODES), **spelling)
     return parser

@@ -275,6 +275,7 @@ ELSEWHERE = {  # flags whose tests run the whole script: test_cli.py and test_re
     *("keep_state", "log_every", "head_bias"),  # test_going_on.py, test_step_log.py, test_prior.py
     *(f"{prefix}_{split}" for prefix in ("sst", "para", "sts") for split in ("train", "dev", "test")),
     *(f"{prefix}_{split}_out" for prefix in ("sst", "para", "sts") for split in ("dev", "test")),
+    *("predictions_dir", "dev_out", "test_out"),  # test_course_outputs.py
 }
 BESIDE = (  # more tests of flags
     *("test_strategy_flags.py", "test_schedule_flags.py", "../training/test_saved_runs.py"),
