@@ -14,7 +14,7 @@ import pretraining
 from assignments import grade, handout
 from datasets import TASKS, read
 from minbert import hub
-from minbert.flags import checks, parser
+from minbert.flags import checks, look, parser
 from minbert.text.tokenization import Tokenizer
 
 ROOT = Path(__file__).parents[1]
@@ -26,6 +26,7 @@ PARSERS = {
     "pretraining.py": pretraining.build_parser,
     "augmentation.py": augmentation.build_parser,
     "experiments.py": experiments.build_parser,
+    "minbert/look.py": look.build_parser,
     "assignments/grade.py": grade.build_parser,
     "assignments/handout.py": handout.build_parser,
 }
@@ -61,8 +62,11 @@ def words_of(page):
 def commands_in(lines):
     """(script, arguments) of each call of a script of ours."""
     for line in lines:
-        for script, rest in re.findall(r"python ([\w/]+\.py)([^|>]*)", line):
-            yield script, shlex.split(rest, comments=True)
+        for script, rest in re.findall(r"python (?:-m )?([\w/]+\.py|minbert\.\w+)([^|>]*)", line):
+            yield (
+                script if script.endswith(".py") else f"{script.replace('.', '/')}.py",
+                shlex.split(rest, comments=True),
+            )
 
 
 def options_of(parser):

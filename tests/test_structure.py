@@ -1,11 +1,13 @@
 """The shape of the house: imports go one way, without circles, and files stay readable."""
 
 import ast
+import re
 from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 from slow import SLOW
+from tasks import PREFIXES, TASKS
 
 ROOT = Path(__file__).parents[1]
 TESTS = ROOT / "tests"
@@ -35,11 +37,12 @@ FLOORS = (
     ("minbert.methods",),
     ("minbert.flags",),
     ("minbert.report",),
+    ("minbert.inside",),
     ("minbert.training",),
     ("multitask_classifier", "minbert.masked_lm"),
     ("minbert.augment",),
     ("minbert.tables",),
-    ("pretraining", "augmentation", "experiments"),
+    ("pretraining", "augmentation", "experiments", "minbert.look"),
 )
 FORWARDS = {  # names looked up late
     "ssl": {"minbert.methods.semi_supervised"},
@@ -127,6 +130,28 @@ def test_files_can_be_read_in_one_sitting():
     }
     assert not {path.name: length for path, length in lengths.items() if length > 450}
     assert lengths[ROOT / "bert.py"] < 300
+
+
+def names_of_tests():
+    """Every test's name below tests/, without parameters."""
+    for path in TESTS.rglob("test_*.py"):
+        for name in re.findall(r"^def (test_\w+)", path.read_text(encoding="utf-8"), re.MULTILINE):
+            yield f"{path.relative_to(TESTS).as_posix()}::{name}"
+
+
+def test_every_task_has_a_registered_marker_and_quick_tests(request):
+    """What tests/tasks.py names is there and is not slow; a file as a whole may hold some that are."""
+    assert TASKS.keys() <= {line.partition(":")[0] for line in request.config.getini("markers")}
+    quick = [name for name in names_of_tests() if not name.startswith(tuple(SLOW))]
+    for prefix in PREFIXES:
+        assert [name for name in quick if name.startswith(prefix.partition("[")[0])], f"{prefix} has no quick tests"
+
+
+def test_a_task_s_marker_is_on_its_quick_tests_alone(request):
+    for item in request.session.items:
+        marks = {mark.name for mark in item.iter_markers()}
+        asked = "slow" not in marks and item.nodeid.removeprefix("tests/").startswith(tuple(PREFIXES))
+        assert len(marks & TASKS.keys()) == asked, item.nodeid
 
 
 def test_slow_tests_are_there_and_every_folder_has_quick_ones():
