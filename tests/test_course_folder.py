@@ -70,6 +70,32 @@ def test_utils_and_config(module):
     assert utils.get_parameter_dtype(torch.nn.Linear(1, 1).double()) is torch.float64
 
 
+@pytest.mark.parametrize(
+    ("argv", "tasks", "sizes"),
+    [
+        (["--option", "finetune", "--batch_size", "16"], ["sst", "cfimdb"], [16, 8]),
+        (["--fine-tune-mode", "full-model"], ["sst", "cfimdb"], [8, 8]),
+        (["--train=FILE", "--dev=FILE", "--dev_out=sst-dev-output.txt"], ["own"], [8]),
+    ],
+)
+def test_the_courses_classifier_is_commands_of_ours(module, monkeypatch, tmp_path, argv, tasks, sizes):
+    """Two, or CMU's one; the second is not run where the first fails."""
+    (tmp_path / "sst.txt").write_text("3 ||| Fine\n1 ||| Dull\n")
+    classifier, called, codes = module("classifier"), [], iter([0, 0])
+    monkeypatch.setattr(classifier.subprocess, "call", lambda command: called.append(command) or next(codes))
+    argv = [word.replace("FILE", str(tmp_path / "sst.txt")) for word in argv]
+    assert classifier.main(argv) == 0
+    assert {command[1] for command in called} == {ROOT / "multitask_classifier.py"}
+    options = [tiny.options_of(*command[2:]) for command in called]
+    assert [option.model.tasks for option in options] == [[task] for task in tasks]
+    assert [option.schedule.batch_size for option in options] == sizes
+    assert {option.model.option for option in options} <= {"finetune", "pretrain"}
+    assert {option.run.predictions_dir for option in options} == {None if tasks == ["own"] else "predictions"}
+    codes, count = iter([2, 0]), len(called)
+    assert classifier.main(argv) == 2
+    assert len(called) == count + 1
+
+
 def test_a_starter_s_bert_on_our_base_bert(tmp_path, tiny_model):
     """The completed starter of assignments/, in the courses' way of writing, gives what ours does: at once, and after
     its own weights are saved and read back."""

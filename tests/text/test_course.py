@@ -22,6 +22,7 @@ from datasets import (
     load_multitask_test_data,
 )
 from minbert import hub
+from minbert.files import UserError
 from minbert.text import course
 from minbert.text.tokenization import Tokenizer
 from multitask_classifier import MultitaskBERT
@@ -280,3 +281,11 @@ def test_a_model_says_its_dtype(tiny_model):
     model = BertModel.from_pretrained(tiny_model)
     assert model.dtype is torch.float32
     assert model.double().dtype is torch.float64
+
+
+def test_a_model_without_the_task_says_so(tiny_model):
+    """And not by a KeyError out of the middle of torch."""
+    model = MultitaskBERT(BertModel.from_pretrained(tiny_model), {"sts": TASKS["sts"]})
+    ids = torch.tensor([[2, 5, 3]])
+    with pytest.raises(UserError, match="sst: this model has no head for it; its tasks are sts"):
+        model.predict_sentiment(ids, torch.ones_like(ids))
