@@ -20,6 +20,7 @@ SLOW = {
     "augment/test_prompting.py::test_15_to_30_percent": 1,
     "augment/test_word_filling.py": 8,
     "data/test_download_addresses.py": 1,
+    "flags/test_course_lines.py::test_the_lines": 6,
     "flags/test_flags.py::test_help_and_mistakes": 1,
     "flags/test_flags.py::test_lr": 2,
     "flags/test_mistakes.py::test_a_disk_that_fills": 3,
