@@ -2,7 +2,7 @@
 # # A multitask run, and its report
 #
 # One BERT learns three tasks at once; then we read what the run left behind, ask it, and look into it. About 15 minutes
-# to read, a minute or two to run on two cores.
+# to read, two to run on two cores.
 #
 # This is a plain Python file with cells; `make notebooks` makes a notebook of it. On Colab, first fetch the project,
 # go into its folder with `%cd`, and `!pip install -r requirements.txt`, then
@@ -10,6 +10,7 @@
 
 # %%
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -18,6 +19,7 @@ from pathlib import Path
 ROOT = next(folder for folder in (Path.cwd(), *Path.cwd().parents) if (folder / "bert.py").is_file())
 sys.path.insert(0, str(ROOT))
 RUN = Path(tempfile.mkdtemp()) / "run"
+EPOCHS = int(os.environ.get("EPOCHS", 4))  # 2 are enough for all but sst to be learned
 
 import matplotlib.pyplot as plt
 
@@ -41,7 +43,7 @@ def command(*words):
 # %%
 command(
     "multitask_classifier.py", "--option", "finetune", "--model", "minilm", "--data_dir", "data/sample",
-    "--tasks", "sst,quora,sts", "--epochs", 2, "--lr", 1e-4, "--lr_schedule", "linear", "--warmup", 0.1,
+    "--tasks", "sst,quora,sts", "--epochs", EPOCHS, "--lr", 1e-4, "--lr_schedule", "linear", "--warmup", 0.1,
     "--log_every", 2, "--run_dir", RUN,
 )  # fmt: skip
 
