@@ -76,6 +76,7 @@ SLOW = {
     "test_look.py::test_help": 1,
     "test_look.py::test_the_page_of_a_run": 2,
     "test_missing_packages.py": 12,
+    "test_notebooks.py::test_it_runs": 110,
     "test_readers.py::test_a_small_file": 1,
     "test_readers.py::test_every_saved_file": 1,
     "test_real_files.py": 4,
