@@ -204,25 +204,6 @@ def test_pooler():
     says_why.assert_right("a3", "pool")
 
 
-@pytest.mark.parametrize("attention", ["plain", "fused"])
-def test_snapshots(attention, device):
-    """Outputs of embedding, attention, layer and model on fixed weights and inputs (tests/golden/make_golden.py)."""
-    golden = torch.load(GOLDEN, weights_only=True, map_location=device)
-    model = BertModel(tiny_config(), attention=attention).eval().to(device)
-    model.load_state_dict(golden["weights"])
-    ids, mask, types, x = (golden[name] for name in ("ids", "mask", "types", "x"))
-    packing, layer = Packing(mask.sum(1).tolist(), device), model.bert_layers[0]
-    with torch.no_grad():
-        out = {
-            "embedding": model.embed(ids[0], torch.arange(ids.shape[1], device=device), types[0]),
-            "attention": layer.self_attention(x, packing),
-            "layer": layer(x, packing),
-            **model(ids, mask, types),
-        }
-    for name, value in out.items():
-        says_why.same(f"{name} of the snapshot", value, golden[name], 5e-6)
-
-
 def weighted_sum(out, mask, seed=5):
     """A scalar with a different gradient at every real output."""
     generator = torch.Generator().manual_seed(seed)
@@ -306,6 +287,25 @@ def test_real_weights_equal_transformers_on_real_sentences_and_pairs(device):
         weighted_sum(out, mask.to(device)).backward()
         weighted_sum(expected, mask.to(device)).backward()
         compare_gradients(ours, theirs)
+
+
+@pytest.mark.parametrize("attention", ["plain", "fused"])
+def test_snapshots(attention, device):
+    """Outputs of embedding, attention, layer and model on fixed weights and inputs (tests/golden/make_golden.py)."""
+    golden = torch.load(GOLDEN, weights_only=True, map_location=device)
+    model = BertModel(tiny_config(), attention=attention).eval().to(device)
+    model.load_state_dict(golden["weights"])
+    ids, mask, types, x = (golden[name] for name in ("ids", "mask", "types", "x"))
+    packing, layer = Packing(mask.sum(1).tolist(), device), model.bert_layers[0]
+    with torch.no_grad():
+        out = {
+            "embedding": model.embed(ids[0], torch.arange(ids.shape[1], device=device), types[0]),
+            "attention": layer.self_attention(x, packing),
+            "layer": layer(x, packing),
+            **model(ids, mask, types),
+        }
+    for name, value in out.items():
+        says_why.same(f"{name} of the snapshot", value, golden[name], 5e-6)
 
 
 def test_position_is_the_column_even_with_holes_in_the_mask(device):
