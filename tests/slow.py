@@ -70,7 +70,7 @@ SLOW = {
     "test_look.py::test_help": 1,
     "test_look.py::test_the_page_of_a_run": 2,
     "test_missing_packages.py": 12,
-    "test_notebooks.py::test_it_runs": 110,
+    "test_notebooks.py::test_it_runs": 60,
     "test_optimizer.py::test_a_small_decay": 18,
     "test_optimizer.py::test_float32_stays": 6,
     "test_optimizer.py::test_hand_reference": 7,
