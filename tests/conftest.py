@@ -24,10 +24,12 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_ignore_collect(collection_path, config):
-    """`-m attention` reads the files of attention alone: to read all of them takes longer than to run it."""
-    prefixes = TASKS.get(config.option.markexpr, ())
-    files = tuple(str(TESTS / prefix.partition("::")[0]) for prefix in prefixes)
-    return True if files and collection_path.suffix == ".py" and not str(collection_path).startswith(files) else None
+    """`-m attention` reads the files of attention alone, `make quick` none that is slow as a whole: reading is slow."""
+    asked = config.option.markexpr
+    files = tuple({prefix.partition("::")[0] for prefix in TASKS.get(asked, ())})
+    name = collection_path.relative_to(TESTS).as_posix() if collection_path.is_relative_to(TESTS) else ""
+    elsewhere = bool(files) and name.endswith(".py") and not name.startswith(files)
+    return True if elsewhere or ("not slow" in asked and name in SLOW) else None
 
 
 def pytest_collection_modifyitems(items):
@@ -38,8 +40,9 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.slow)
         if prefix and not item.get_closest_marker("slow"):
             item.add_marker(PREFIXES[prefix])
-    order = {prefix: number for number, prefix in enumerate([*PREFIXES, None])}
-    items.sort(key=lambda item: order[prefixes[item]])
+    rooms = {prefix: (task, prefix.partition("::")[0]) for prefix, task in PREFIXES.items()}  # in a file, its own order
+    order = [*dict.fromkeys(rooms.values()), None]
+    items.sort(key=lambda item: order.index(rooms.get(prefixes[item])))
 
 
 @pytest.fixture(scope="session")

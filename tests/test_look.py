@@ -13,12 +13,14 @@ import matplotlib
 import numpy as np
 import pytest
 import tiny
+import torch
 from browser import Page, needs_chromium, opened
 
 from bert import BertModel
 from minbert import load
 from minbert.flags.look import build_parser
 from minbert.inside.changes import relative_changes
+from minbert.inside.heads import moved
 from minbert.inside.numbers import decoded
 from minbert.look import attention_map, open_model, open_run, predictions, trace
 
@@ -93,7 +95,16 @@ def test_a_run_says_what_it_predicts_and_what_changed(tmp_path, run, tiny_model)
     assert cells == [f"{100 * value:.2f}%" for layer in changes["layers"] for value in layer.values()]
     assert any(cell != "0.00%" for cell in cells)
     assert [view["weights"] for view in data["views"]] == ["fine-tuned", "pretrained"] * 2
-    before = trace(*open_model(tiny_model), TEXT, OTHER)
+    before, after = (
+        trace(*open_model(tiny_model), TEXT, OTHER),
+        trace(open_run(run).model, saved.tokenizer, TEXT, OTHER),
+    )
+    moves = torch.stack([moved(before.part("softmax", n), after.part("softmax", n)) for n in (0, 1)])  # [layers, A]
+    layer, head = divmod(moves.argmax().item(), 2)
+    assert data["start"] == {"layer": layer, "head": head}
+    buttons = [text for a, text in found.all("button") if "data-go" in a]
+    assert buttons[0] == f"layer {layer + 1}, head {head + 1}: {moves.max():.0%}"
+    assert len(buttons) == 4
     for text in (0, 1):
         for layer, kept in enumerate(data["before"][text]):
             assert np.allclose(decoded(kept), before.part("softmax", layer, text), atol=0.5001e-3)

@@ -1,6 +1,7 @@
 """The shape of the house: imports go one way, without circles, and files stay readable."""
 
 import ast
+import functools
 import re
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -51,6 +52,7 @@ FORWARDS = {  # names looked up late
 }
 
 
+@functools.cache
 def imports(name):
     """The project's own modules that a file imports, anywhere in it, `importlib.import_module("...")` included."""
     found = set()

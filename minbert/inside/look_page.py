@@ -38,11 +38,13 @@ def write_look(path, seen, name, texts, told=(), before=None, answers=(), change
         for weights in traces
     ]
     layers = range(seen.layers)
+    moved = _moved(before, seen) if before else []
     values = {
         "sentences": sentences,
         "layers": seen.layers,
         "heads": seen.heads,
         "views": views,
+        "start": {name: moved[0][name] if moved else 0 for name in ("layer", "head")},
         "before": [_by_layer(before, "softmax", text, layers) for text in range(len(before or ()))],
         "kinds": {kind.name: kind.form for kind in KINDS},
         "values": _values(seen),
@@ -50,7 +52,7 @@ def write_look(path, seen, name, texts, told=(), before=None, answers=(), change
     }
     page.write(
         path, "look.html", name=name, told=told, data=values, rooms=_rooms(seen), sizes=_sizes(seen),
-        answers=answers, changes=changes, moved=_moved(before, seen) if before else [],
+        answers=answers, changes=changes, moved=moved,
     )  # fmt: skip
 
 

@@ -100,7 +100,7 @@ class Recorder(TorchFunctionMode):
         return where if tensor is made else code
 
     def _keep(self, name, layer, tensor, code):
-        self.steps.setdefault((name, layer), Step(code)).tensors.append(tensor.detach().clone())
+        self.steps.setdefault((name, layer), Step(code)).tensors.append(tensor.detach().to("cpu", copy=True))
 
 
 class Trace:
@@ -110,14 +110,16 @@ class Trace:
     output     what the model returned: {"last_hidden_state": [B, T, H], "pooler_output": [B, H]}
     ids, mask, types    [B, T] what it was given
     heads      A
+
+    All tensors are on the CPU, wherever the model is.
     """
 
-    def __init__(self, steps, output, given, vocabulary, heads):
+    def __init__(self, steps, output, given, vocabulary, heads, device="cpu"):
         self.steps, self.output, self.heads = steps, output, heads
         self.ids, self.mask, self.types = given
         self._words = {id: token for token, id in vocabulary.items()}
         self._lengths = self.mask.sum(dim=1).tolist()
-        self._packing = Packing(self._lengths)
+        self._packing = Packing(self._lengths, device)  # as the model's: blocks are larger on a GPU
 
     def __len__(self):
         return len(self._lengths)
@@ -184,16 +186,17 @@ def trace(model, tokenizer, *texts):
     without a token or with more than the model has positions, and for a model that keeps no scores.
     """
     bert = getattr(model, "bert", model)
-    ids, mask, types = given = batch(tokenizer, texts, bert.config.max_position_embeddings)
-    was_training = bert.training
+    given = batch(tokenizer, texts, bert.config.max_position_embeddings)
+    device, was_training = bert.word_embedding.weight.device, bert.training
+    ids, mask, types = (one.to(device) for one in given)
     try:
         with torch.no_grad(), Recorder(bert.eval(), ids, mask) as recorder:
-            output = bert(ids, attention_mask=mask, token_type_ids=types)
+            output = {name: value.cpu() for name, value in bert(ids, mask, types).items()}
     finally:
         bert.train(was_training)
     if ("softmax", 0) not in recorder.steps:
         raise UserError('no softmax was seen: a model with attention="fused" keeps no scores; load it with "plain"')
-    return Trace(recorder.steps, output, given, tokenizer.vocabulary, bert.config.num_attention_heads)
+    return Trace(recorder.steps, output, given, tokenizer.vocabulary, bert.config.num_attention_heads, device)
 
 
 def batch(tokenizer, texts, most):

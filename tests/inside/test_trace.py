@@ -226,3 +226,13 @@ def test_fused_attention_keeps_no_scores(tiny_model, opened):
 def test_a_name_that_is_none_is_answered_with_those_there_are(one):
     with pytest.raises(KeyError, match=r"there are .*word.* in layers 0 to 1"):
         one["scores"]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_model_on_a_gpu_is_watched_from_here(tiny_model, opened, three):
+    seen = trace(BertModel.from_pretrained(tiny_model).cuda(), opened[1], *TEXTS)
+    for name, layer in three.steps:
+        assert seen[name, layer].device.type == "cpu"
+        torch.testing.assert_close(seen[name, layer], three[name, layer], atol=1e-4, rtol=1e-3)
+    assert torch.equal(seen.part("norm2", 1, 2), seen.output["last_hidden_state"][2])

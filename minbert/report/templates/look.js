@@ -2,7 +2,7 @@
 // #layer=3&head=5&word=2, counted from 1.
 const data = JSON.parse(document.getElementById("data").textContent);
 const choices = document.getElementById("choices");
-const chosen = {layer: 0, head: 0, word: 1, numbers: false};
+const chosen = {...data.start, word: 1, numbers: false};
 const HIDDEN = -32768; // minus infinity
 const ROOM = 42; // pixels that a number needs; where a matrix has fewer for a column, its cells are bare
 
