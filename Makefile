@@ -31,7 +31,7 @@ run: .venv/run.stamp  ## train on the sample data and print the scores (EPOCHS=5
 test: lint  ## check the style, then run the tests
 	$(PY) -m pytest $(ARGS)
 
-quick: .venv/dev.stamp  ## the tests that take less than a minute together
+quick: .venv/dev.stamp  ## the tests that take less than half a minute together
 	$(PY) -m pytest -m "not slow and not gpu" $(ARGS)
 
 lint: .venv/dev.stamp  ## check the style: ruff check, ruff format

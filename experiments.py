@@ -16,13 +16,14 @@ from minbert.script import begin, carry_out, stop_signals
 if __name__ == "__main__":
     begin()
 
-import argparse
 import signal
 import sys
 from collections import Counter
 from pathlib import Path
 
 from minbert.files import UserError
+from minbert.flags import types
+from minbert.flags.fields import Parser
 from minbert.hub import pretraining_scores
 from minbert.tables import comparison, places, report, store
 from minbert.tables.catalogue import TABLES, find_table
@@ -36,11 +37,12 @@ FIRST_SEED = 11711  # the course's
 
 
 def build_parser():
-    parser = argparse.ArgumentParser(prog="experiments.py", description=__doc__.splitlines()[0])
+    parser = Parser(prog="experiments.py", description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True, metavar="{list,run,show,report,compare}")
     sub = commands.add_parser("list", help="the tables, or the rows of one")
     sub.add_argument("table", metavar="TABLE", nargs="?", help="its rows: their flags, and how many results they have")
-    add_run(commands.add_parser("run", help="run what is missing of a table"))
+    # No abbreviations: --seed 3 would be three seeds
+    add_run(commands.add_parser("run", help="run what is missing of a table", allow_abbrev=False))
 
     sub = commands.add_parser("show", help="print a table in Markdown, ours beside the paper's, and draw its PNGs")
     sub.add_argument("table", metavar="TABLE")
@@ -66,8 +68,12 @@ def build_parser():
 def add_run(sub):
     """The flags of `run`."""
     sub.add_argument("table", metavar="TABLE")
-    sub.add_argument("--seeds", type=int, default=1, metavar="N", help="seeds 11711, 11712, ... (default: 1)")
-    sub.add_argument("--fraction", type=float, default=1.0, metavar="F", help="train on this share of every task")
+    sub.add_argument(
+        "--seeds", type=types.positive(int), default=1, metavar="N", help="seeds 11711, 11712, ... (default: 1)"
+    )
+    sub.add_argument(
+        "--fraction", type=types.factor, default=1.0, metavar="F", help="train on this share of every task"
+    )
     sub.add_argument("--only", nargs="+", metavar="ROW", help="only these rows")
     sub.add_argument("--model", metavar="NAME", help="for rows that name none; as in multitask_classifier.py")
     sub.add_argument("--data_dir", metavar="DIR", help="as in multitask_classifier.py")
@@ -105,10 +111,6 @@ def list_rows(table):
 
 def run_command(arguments):
     table = find_table(arguments.table)
-    if arguments.seeds < 1:
-        raise UserError(f"--seeds {arguments.seeds}: expected 1 or more")
-    if not 0 < arguments.fraction <= 1:
-        raise UserError(f"--fraction {arguments.fraction}: expected a share above 0, up to 1")
     rows = [find_row(table, name) for name in arguments.only] if arguments.only else table.rows
     # Every row once before any row twice: the first figures say most.
     jobs = [Job(table, row, FIRST_SEED + i, arguments.fraction) for i in range(arguments.seeds) for row in rows]

@@ -21,6 +21,8 @@ def alone_in(folder, wait=None):
     """Make the folder, and keep every other process that asks out of it. Where another is in it: Busy; or, with `wait`,
     a sentence to print (or ""), one's turn. A folder made here in which nothing came to be is taken away again."""
     folder = Path(folder)
+    if file := next((path for path in (folder, *folder.parents) if path.exists() and not path.is_dir()), None):
+        raise UserError(f"{file}: a file, where a folder is to be; choose another name")
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         with _holding(folder / LOCK, folder, wait):

@@ -128,7 +128,7 @@ def test_flags_exist(page):
 
 
 def test_the_map_has_every_file_once():
-    places = (".", "examples", "notebooks", "benchmarks", "data", "docs")
+    places = (".", "examples", "notebooks", "benchmarks", "course", "data", "docs")
     files = {path for place in places for path in (ROOT / place).glob("*.py")}
     files |= {path for path in (ROOT / "minbert").rglob("*.py") if path.name != "__init__.py"}
     files |= {path for path in (ROOT / "assignments").rglob("*.py") if path.name not in EACH}
@@ -139,9 +139,8 @@ def test_the_map_has_every_file_once():
 def test_nothing_leans_on_a_folder_beside_the_project():
     beside = "../" + "shared"
     kinds = ("*.py", "*.md", "*.toml", "*.yml", "*.txt", "*.svg", "Makefile", ".gitignore")
-    tops = [
-        ROOT / name for name in ("minbert", "tests", "docs", "examples", "notebooks", "benchmarks", "data", ".github")
-    ]
+    names = ("minbert", "tests", "docs", "course", "examples", "notebooks", "benchmarks", "data", ".github")
+    tops = [ROOT / name for name in names]
     files = [path for kind in kinds for path in (*ROOT.glob(kind), *(p for top in tops for p in top.rglob(kind)))]
     assert not [path for path in files if beside in path.read_text(encoding="utf-8", errors="replace")]
 

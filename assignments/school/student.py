@@ -10,7 +10,6 @@ import importlib
 
 import torch
 
-torch.set_default_dtype(torch.float64)
 MODULE_SIZES = {
     "vocab_size": 30,
     "num_hidden_layers": 2,

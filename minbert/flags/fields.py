@@ -57,8 +57,14 @@ class Parser(argparse.ArgumentParser):
         options, unknown = self.parse_known_args(args, namespace)
         if unknown:
             word = next((word for word in unknown if word.startswith("-")), unknown[0])
-            raise UserError(foreign.answer(word, list(self._option_string_actions)))
+            raise UserError(foreign.answer(word, self._flags_known(options)))
         return options
+
+    def _flags_known(self, options):
+        """The flags, and those of the command that `options` name, where it has commands of its own."""
+        parts = [one for one in self._actions if isinstance(one, argparse._SubParsersAction)]
+        commands = [one.choices[getattr(options, one.dest)] for one in parts]
+        return [flag for parser in (self, *commands) for flag in parser._option_string_actions]
 
     def parse_with_given(self, argv=None):
         """The command line as a namespace, and in it `given`: the names of the flags that were on it. Call it once:

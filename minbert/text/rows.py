@@ -68,7 +68,7 @@ def _plain_table(path, form, others=()):
     if columns is None or not set(others) <= set(header):
         raise UserError(
             f"{path}: expected a header with sentence, or sentence1 and sentence2{''.join(f', {o}' for o in others)}, "
-            f"and tabs between them; got {short(header)}"
+            f"and tabs between them; got {short(header)}{'' if others else '. --help says how columns are named'}"
         )
     return _table(_text_task(columns, form, "id" if "id" in header else "index"), path)
 

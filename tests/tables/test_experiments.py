@@ -19,9 +19,9 @@ from minbert.tables.catalogue import TABLES
         (("compare", "demo", "plain", "part"), "plain and part of table demo have no seed, model and data in common"),
         (("compare", "demo", "plain", "part", "--column", "RTE"), "no column RTE; its columns: SST, F1 of neutral"),
         (("run", "demo", "--only", "absent"), "no row absent; its rows: plain, clipped, part"),
-        (("run", "demo", "--seeds", "0"), "--seeds 0"),
-        (("run", "demo", "--fraction", "1.5"), "--fraction 1.5"),
-        (("run", "demo", "--fraction", "0"), "--fraction 0.0"),
+        (("run", "demo", "--seeds", "0"), "--seeds: '0': expected a whole number above 0"),
+        (("run", "demo", "--fraction", "1.5"), "--fraction: '1.5': expected a number above 0 and at most 1"),
+        (("run", "demo", "--fraction", "0"), "--fraction: '0': expected a number above 0 and at most 1"),
         (("run", "demo", "--data_dir", "/absent"), "/absent: no such folder"),
     ],
 )
