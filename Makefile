@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help run test quick lint bench fuzz clean
+.PHONY: help run test quick lint bench fuzz notebooks clean
 
 PYTHON ?= python3
 EPOCHS ?= 5
@@ -23,7 +23,7 @@ PIP := $(PY) -I -m pip -qq --disable-pip-version-check
 SHOWN := $(PY) -I -m pip --disable-pip-version-check  # with sizes, and bars while it downloads
 
 help:  ## list these commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' Makefile
 
 run: .venv/run.stamp  ## train on the sample data and print the scores (EPOCHS=5, RUN_FLAGS, ARGS)
 	$(PY) multitask_classifier.py $(RUN_FLAGS) $(ARGS)
@@ -31,7 +31,7 @@ run: .venv/run.stamp  ## train on the sample data and print the scores (EPOCHS=5
 test: lint  ## check the style, then run the tests
 	$(PY) -m pytest $(ARGS)
 
-quick: .venv/dev.stamp  ## the tests that take less than a minute together
+quick: .venv/dev.stamp  ## the tests that take less than half a minute together
 	$(PY) -m pytest -m "not slow and not gpu" $(ARGS)
 
 lint: .venv/dev.stamp  ## check the style: ruff check, ruff format
@@ -43,6 +43,9 @@ bench: .venv/dev.stamp  ## time a training step against transformers
 
 fuzz: .venv/dev.stamp  ## read N=1000 spoiled files, where Linux allows it with the disk read-only (ARGS="--seed 1")
 	@tests/fuzz/sandbox.sh $(PY) tests/fuzz/run.py $(N) $(ARGS)
+
+notebooks: .venv/notebooks.stamp  ## make Jupyter notebooks of the scripts in notebooks/, beside them
+	.venv/bin/jupytext --quiet --to ipynb notebooks/*.py
 
 clean:  ## remove .venv and the caches (runs/ and data/ stay)
 	rm -rf .venv .pytest_cache .ruff_cache
@@ -64,4 +67,8 @@ clean:  ## remove .venv and the caches (runs/ and data/ stay)
 
 .venv/dev.stamp: .venv/run.stamp requirements-dev.txt
 	$(PIP) install -r requirements-dev.txt
+	@touch $@
+
+.venv/notebooks.stamp: .venv/run.stamp requirements-notebooks.txt
+	$(PIP) install -r requirements-notebooks.txt
 	@touch $@

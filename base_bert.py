@@ -120,8 +120,14 @@ class BertPreTrainedModel(nn.Module):
             if name.endswith("bias"):
                 parameter.zero_()
 
+    @property
+    def dtype(self):
+        """That of the parameters: the course's starter asks its model for it."""
+        return next(self.parameters()).dtype
+
     def _load_from_state_dict(self, state_dict, prefix, *rest):
-        state_dict.pop(f"{prefix}position_ids", None)  # a constant that the course's starter saves with its weights
+        if "position_ids" not in self._buffers:  # a constant that the course's starter saves with its weights
+            state_dict.pop(f"{prefix}position_ids", None)
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
     @classmethod
@@ -139,7 +145,9 @@ class BertPreTrainedModel(nn.Module):
         _compare_sizes(path, tensors, config)
         with torch.device("meta"), _NoRandomNumbers():  # the model's shapes, without memory or values
             model = cls(config, **model_options)
-        state, new = _fit(path, tensors, {name: value.shape for name, value in model.state_dict().items()})
+        if any(True for _ in model.buffers()):  # constants of a student's model, which have no values on "meta"
+            model = cls(config, **model_options)
+        state, new = _fit(path, tensors, {name: value.shape for name, value in model.named_parameters()})
         model.load_state_dict(state, strict=False, assign=True)
         for module in model.modules():
             if any(parameter.is_meta for parameter in module.parameters(recurse=False)):
@@ -152,8 +160,8 @@ class BertPreTrainedModel(nn.Module):
         """Write config.json and model.safetensors, each whole or not at all, for `transformers` and ourselves."""
         folder = Path(folder)
         state = {
-            to_hugging_face(name): value.to("cpu", torch.float32).contiguous()
-            for name, value in self.state_dict().items()
+            to_hugging_face(name): value.detach().to("cpu", torch.float32).contiguous()
+            for name, value in self.named_parameters()
         }
         try:
             folder.mkdir(parents=True, exist_ok=True)

@@ -22,6 +22,7 @@ from minbert.readers import MOST_LINE, lines_of, misfit, parse_json
 
 HERE = Path(__file__).parent
 CELL = (str, int, float, bool, type(None))  # what a value of a JSON line may be
+BARS = ("label", "text")  # what the columns of a file in CMU's form are called
 DELIMITER = {"csv": "\t", "tsv": "\t", "comma": ","}
 SUBSET_SEED = 11711  # of --limit alone: which rows it keeps does not depend on the run's own seed
 
@@ -41,8 +42,8 @@ class Task:
     metric       "accuracy" or "pearson"
     files        split -> file name inside the data folder
     format       "csv": tab separated with double-quote quoting (course); "tsv": tab separated, no quoting (GLUE);
-                 "jsonl": a JSON object a line (IMDB); "comma": commas, double-quote quoting; "": whatever each file
-                 has (minbert/text/own_files.py)
+                 "jsonl": a JSON object a line (IMDB); "comma": commas, double-quote quoting; "bars": `label ||| text`
+                 without a header (CMU's course); "": whatever each file has (minbert/text/own_files.py)
     spellings    what a file says -> label name, where the two differ; "" stands for a missing label
     id           the column with the example's id; a file without it counts its rows from 0
     score_range  smallest and largest score (regression)
@@ -208,6 +209,9 @@ def read(task, path, split):
     if task.format == "jsonl":
         header_line, header = 1, [task.id, *task.text, task.label]
         rows = json_rows(path, header)
+    elif task.format == "bars":
+        header_line, header = 1, [*BARS]
+        rows = _bar_rows(path)
     else:
         rows = _delimited_rows(path, task.format)
         header_line, _, header = next((row for row in rows if "".join(row[2]).strip()), (0, 0, None))
@@ -297,8 +301,16 @@ def _delimited_rows(path, format):
         raise UserError(f"{path}, line {line}: {error}; expected {_form(format)} text{mend}") from None
 
 
+def _bar_rows(path):
+    """(line, line, [label, text]) of each line `label ||| text` that is not blank; one without a text lacks it."""
+    for line, content in lines_of(path):
+        if content.strip():
+            label, _, text = content.partition(" ||| ")
+            yield line, line, [label, text]
+
+
 def _form(format):
-    return "comma-separated" if format == "comma" else "tab-separated"
+    return {"comma": "comma-separated", "bars": "`label ||| text`"}.get(format, "tab-separated")
 
 
 def json_rows(path, names, required=False):

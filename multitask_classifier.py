@@ -130,7 +130,9 @@ class MultitaskBERT(nn.Module):
             return {name: self.head_of(name)(vectors) for name, vectors in embeddings.items()}
 
     def head_of(self, task, rule="settled"):
-        """The head of a task; `rule` is how labels are decoded from one that is shared."""
+        """The head of a task; `rule` is how labels are decoded from one that is shared. UserError where it has none."""
+        if task not in self.tasks:
+            raise UserError(f"{task}: this model has no head for it; its tasks are {', '.join(self.tasks)}")
         return self.heads[task] if task in self.heads else self.heads[UNION].view(self.tasks[task], rule)
 
     # What the course's scripts call, on padded ids and masks [B, T] of separately encoded sentences.
@@ -269,7 +271,7 @@ def complete(start):
     """A finished run without its state: predictions that are missing are made again, and all else stays."""
     folder, options, data = start.folder, start.options, start.data
     print(f"{folder} is finished, and has no state.pt to go on from: what it came to stays as it is")
-    files = results.PredictionFiles(folder, options.scored, options.model, options.run.outputs)
+    files = results.PredictionFiles(folder, options.scored, options.model, options.run)
     splits = ("dev",) if options.run.skip_test else ("dev", "test", "test_mismatched")
     missing = [path for split in splits for path in files.missing(data, split)]
     if missing and (folder / "model.safetensors").is_file():
@@ -306,7 +308,7 @@ def evaluate(parsed):
     run_folder.refuse_links(folder)
     with alone_in(out):
         run_folder.refuse_links(out)
-        files = results.PredictionFiles(out, model.tasks, options.model, options.run.outputs)
+        files = results.PredictionFiles(out, model.tasks, options.model, options.run)
         dev = results.predict_all(model, data, "dev")
         files.write(data, "dev", dev)
         scores = results.write_results(files, model, data, dev)

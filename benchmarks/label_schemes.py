@@ -105,7 +105,7 @@ def compare_prediction(model, plain, data, args):
     """Print examples a second of both ways to predict, for one model and for the plain ones."""
     import numpy as np
 
-    import evaluation
+    from minbert import evaluation
 
     dev = {task: data[task]["dev"].sequences for task in plain}
     dev = {task: sequences.take(np.arange(min(args.rows, len(sequences)))) for task, sequences in dev.items()}

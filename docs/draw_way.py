@@ -162,7 +162,7 @@ def draw():
     draw_once(p)
     top = draw_step(p)
     p.arrow(30)
-    p.panel("Scores on the dev set", "evaluation.py", 44)
+    p.panel("Scores on the dev set", "minbert/evaluation.py", 44)
     p.during(top, "every epoch", LEFT - 46, again=True)
     p.arrow(30)
     top = p.y

@@ -5,6 +5,7 @@ import glob
 import hashlib
 import json
 import os
+import sys
 import tempfile
 from pathlib import Path
 
@@ -13,7 +14,17 @@ UNFINISHED = ".part"  # how the name of a file ends that is still being written
 
 class UserError(Exception):
     """Something the user can mend: one line that says what is wrong, where, and what to do. The command line prints
-    it without a traceback and exits with code 2."""
+    it without a traceback and exits with code 2. Where a script of somebody's lets it pass, Python prints that line."""
+
+
+def _told_in_one_line(kind, error, trace, otherwise=sys.excepthook):
+    """Python's last word on an error that nobody caught. otherwise: what it did before."""
+    if not issubclass(kind, UserError):
+        return otherwise(kind, error, trace)
+    print(f"error: {one_line(error)}", file=sys.stderr)
+
+
+sys.excepthook = _told_in_one_line
 
 
 def is_panic(error):

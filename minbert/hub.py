@@ -74,10 +74,11 @@ def resolve(name=None):
     return default_checkpoint() if name is None else find_checkpoint(name)
 
 
-def find_checkpoint(name_or_path):
+def find_checkpoint(name_or_path, online=True):
     """Find or fetch a checkpoint: a local folder, the alias `minilm`, or a hub id such as `bert-base-uncased`.
 
-    A named model is never replaced by another one. Raises UserError where it cannot be had, offline within 5 s.
+    A named model is never replaced by another one. Raises UserError where it cannot be had, offline within 5 s. With
+    online=False the hub is not asked: what a stranger's file names is looked for on this machine alone.
     """
     name = os.fspath(name_or_path)
     try:
@@ -88,7 +89,7 @@ def find_checkpoint(name_or_path):
         return Found(folder, name, f"the folder {folder}")
     if folder.is_file():
         raise UserError(f"model {name}: this is a file; give the folder that holds config.json and the weights")
-    return _minilm() if name == "minilm" else _from_hub(name)
+    return _minilm(online) if name == "minilm" else _from_hub(name, online)
 
 
 def default_checkpoint():

@@ -38,6 +38,9 @@ class OnePart:
     def whole(self, name, path):
         return self.grader(name).grade(path, self._worker)
 
+    def ask(self, request):
+        return self._worker.ask(request)
+
     def close(self):
         self._worker.close()
         for grader in self._graders.values():

@@ -4,6 +4,7 @@ import itertools
 import os
 import shutil
 import signal
+from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is imported; see multitask_classifier.py
 
@@ -12,6 +13,9 @@ import real_data  # noqa: F401  (reads MINBERT_DATA before it is taken away)
 import tiny
 from slow import SLOW
 from sweeps import home, run, script  # noqa: F401  (fixtures)
+from tasks import PREFIXES, TASKS, prefix_of
+
+TESTS = Path(__file__).parent
 
 os.environ.pop("MINBERT_DATA", None)  # the program under test gets the data that its test gives it, and no other
 
@@ -19,10 +23,26 @@ os.environ.pop("MINBERT_DATA", None)  # the program under test gets the data tha
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_ignore_collect(collection_path, config):
+    """`-m attention` reads the files of attention alone, `make quick` none that is slow as a whole: reading is slow."""
+    asked = config.option.markexpr
+    files = tuple({prefix.partition("::")[0] for prefix in TASKS.get(asked, ())})
+    name = collection_path.relative_to(TESTS).as_posix() if collection_path.is_relative_to(TESTS) else ""
+    elsewhere = bool(files) and name.endswith(".py") and not name.startswith(files)
+    return True if elsewhere or ("not slow" in asked and name in SLOW) else None
+
+
 def pytest_collection_modifyitems(items):
-    for item in items:
+    """Mark what is slow and, if it is not, what belongs to a student's task; tasks come first, from part to whole."""
+    prefixes = {item: prefix_of(item.nodeid.removeprefix("tests/")) for item in items}
+    for item, prefix in prefixes.items():
         if item.nodeid.removeprefix("tests/").startswith(tuple(SLOW)):
             item.add_marker(pytest.mark.slow)
+        if prefix and not item.get_closest_marker("slow"):
+            item.add_marker(PREFIXES[prefix])
+    rooms = {prefix: (task, prefix.partition("::")[0]) for prefix, task in PREFIXES.items()}  # in a file, its own order
+    order = [*dict.fromkeys(rooms.values()), None]
+    items.sort(key=lambda item: order.index(rooms.get(prefixes[item])))
 
 
 @pytest.fixture(scope="session")

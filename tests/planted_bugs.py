@@ -125,6 +125,7 @@ BUGS = [
         LAST.replace("out_layer_norm", "attention_layer_norm"),
         "attention_layer_norm is used for both",
     ),
+    ("a2", "self_attention", BERT, "return torch.cat(mixed)", "return torch.cat(mixed[::-1])", None),
     ("a2", "layer", BERT, FIRST, "x = self.attention_layer_norm(self.attention_dropout(attended))", "first residual"),
     (
         "a2",

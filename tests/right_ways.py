@@ -119,7 +119,7 @@ OTHERS = [
         "a9",
         "perplexity",
         MASK,
-        "torch.cat([losses_of(*batch) for batch in exam]).double().mean().exp().item()",
+        "double(torch.cat([losses_of(*batch) for batch in exam])).mean().exp().item()",
         "float(np.exp(np.mean(np.concatenate([losses_of(*b).numpy() for b in exam]))))",
     ),
     (

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import pytest
 import tiny
 
-import evaluation
+from minbert import evaluation
 from minbert.training import analysis
 from minbert.training.trainer import Trainer
 

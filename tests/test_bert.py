@@ -1,11 +1,17 @@
-"""bert.py against transformers, against hand-written references, and against committed snapshots."""
+"""bert.py from part to whole: embedding, attention, layer, model, masked-LM head.
 
+Each part first meets what is known of its mistakes (says_why.py), so that the first failure names the cause; then
+hand-written references, transformers and committed snapshots.
+"""
+
+import contextlib
 import copy
 import math
 from pathlib import Path
 
 import numpy as np
 import pytest
+import says_why
 import torch
 import torch.nn.functional as F
 import transformers
@@ -19,7 +25,7 @@ from datasets import TASKS, read
 from minbert import hub
 from minbert.files import UserError
 from minbert.layers.dropout import Dropout
-from minbert.layers.packing import Packing
+from minbert.layers.packing import Packing, from_padded
 from minbert.text.tokenization import Tokenizer
 
 GOLDEN = Path(__file__).parent / "golden" / "bert.pt"
@@ -43,76 +49,40 @@ def noisy(module, seed=0):
     return module
 
 
-def weighted_sum(out, mask, seed=5):
-    """A scalar with a different gradient at every real output."""
-    generator = torch.Generator().manual_seed(seed)
-    hidden, pooled = out["last_hidden_state"], out["pooler_output"]
-    w = torch.randn(hidden.shape, generator=generator).to(hidden) * mask.unsqueeze(-1)
-    return (hidden * w).sum() + (pooled * torch.randn(pooled.shape, generator=generator).to(pooled)).sum()
+# ------------------------------------------------------------------------------------------------------- the embedding
 
 
-@pytest.mark.parametrize("attention", ["plain", "fused"])
-@pytest.mark.parametrize("lengths", [(7, 3, 12, 1, 12), (9,), (4, 4, 4), (1, 1)])
-def test_outputs_and_gradients_equal_transformers(tmp_path, lengths, attention, device):
-    ours, theirs = random_pair(tmp_path)
-    ours = _with_attention(ours, attention).to(device)
-    theirs = theirs.to(device)
-    ids, mask, types = (t.to(device) for t in random_batch(lengths=lengths))
-    out = ours(ids, mask, types)
-    expected = theirs(input_ids=ids, attention_mask=mask, token_type_ids=types)
-    real = mask.bool()
-    assert (out["last_hidden_state"][real] - expected.last_hidden_state[real]).abs().max() < 1e-5
-    assert (out["last_hidden_state"][~real] == 0).all()
-    assert (out["pooler_output"] - expected.pooler_output).abs().max() < 1e-5
-
-    weighted_sum(out, mask).backward()
-    weighted_sum({k: expected[k] for k in out}, mask).backward()
-    compare_gradients(ours, theirs)
+def test_embedding():
+    says_why.assert_right("a3", "embed")
 
 
-def compare_gradients(ours, theirs):
-    """Each parameter's gradient within 3e-5 of the largest of that parameter's reference."""
-    reference = dict(theirs.named_parameters())
-    for name, parameter in ours.named_parameters():
-        grad = reference[to_hugging_face(name)].grad
-        # A key's bias shifts all scores of a query alike, so its true gradient is 0: compare absolutely.
-        scale = 1.0 if name.endswith("key.bias") else grad.abs().max()
-        assert (parameter.grad - grad).abs().max() <= 3e-5 * scale, name
+def test_embedding_by_hand(device):
+    model = noisy(BertModel(tiny_config())).double().eval()
+    ids, positions, types = torch.tensor([5, 9, 5]), torch.tensor([0, 1, 0]), torch.tensor([0, 1, 1])
+    total = torch.stack(
+        [
+            model.word_embedding.weight[i] + model.pos_embedding.weight[p] + model.tk_type_embedding.weight[t]
+            for i, p, t in zip(ids, positions, types, strict=True)
+        ]
+    )
+    centred = total - total.mean(-1, keepdim=True)
+    normal = centred / (centred.pow(2).mean(-1, keepdim=True) + model.config.layer_norm_eps).sqrt()
+    expected = normal * model.embed_layer_norm.weight + model.embed_layer_norm.bias
+    out = copy.deepcopy(model).to(device).embed(ids.to(device), positions.to(device), types.to(device))
+    says_why.same("the embedding [N, H]", out, expected, 1e-12)
 
 
-def _with_attention(model, kind):
-    other = BertModel(model.config, attention=kind).eval()
-    other.load_state_dict(model.state_dict())
-    return other
+# ----------------------------------------------------------------------------------------------------------- attention
 
 
-@needs("cs224n")
-def test_real_weights_equal_transformers_on_real_sentences_and_pairs(device):
-    try:
-        found = hub.find_checkpoint("minilm")
-    except UserError as error:
-        pytest.skip(str(error))
-    ours = BertModel.from_pretrained(found.folder).to(device)
-    theirs = transformers.BertModel.from_pretrained(found.folder, attn_implementation="eager").eval().to(device)
-    tokenizer = Tokenizer.from_folder(found.folder)
-    for name in ("sst", "quora"):
-        task = TASKS[name]
-        texts = read(task, real("cs224n", task.files["dev"]), "dev").texts[:64]
-        sequences = tokenizer.encode(texts, 128)
-        mask = torch.arange(int(sequences.lengths.max())) < torch.from_numpy(sequences.lengths)[:, None]
-        ids, types = torch.zeros_like(mask, dtype=torch.long), torch.zeros_like(mask, dtype=torch.long)
-        ids[mask], types[mask] = torch.from_numpy(sequences.ids).long(), torch.from_numpy(sequences.types).long()
-        ids, mask, types = ids.to(device), mask.to(device), types.to(device)
-        out = ours(ids, mask, types)
-        expected = theirs(input_ids=ids, attention_mask=mask.long(), token_type_ids=types)
-        assert len(set(sequences.lengths)) > 10
-        assert (out["last_hidden_state"] - expected.last_hidden_state)[mask].abs().max() < 1e-5
-        assert (out["pooler_output"] - expected.pooler_output).abs().max() < 1e-5
-        ours.zero_grad()
-        theirs.zero_grad()
-        weighted_sum(out, mask).backward()
-        weighted_sum({k: expected[k] for k in out}, mask).backward()
-        compare_gradients(ours, theirs)
+def test_attention():
+    """softmax(Q K^T / sqrt(D)) V: scale, mask, softmax, dropout, gradients, and that nothing is changed in place."""
+    says_why.assert_right("a1", "attention")
+
+
+def test_self_attention():
+    """Query, key and value, heads split and merged, each sequence by itself."""
+    says_why.assert_right("a2", "self_attention")
 
 
 def test_attention_equals_a_loop_over_sequences_heads_and_tokens(device):
@@ -137,7 +107,61 @@ def test_attention_equals_a_loop_over_sequences_heads_and_tokens(device):
             scores = np.array([q @ dense(attention.key, rows[other])[part] / math.sqrt(size) for other in own])
             p = np.exp(scores - scores.max()) / np.exp(scores - scores.max()).sum()
             mixed = sum(p[i] * dense(attention.value, rows[other])[part] for i, other in enumerate(own))
-            assert np.abs(out[token, part] - mixed).max() < 1e-12
+            says_why.same(f"the mixture of token {token} in head {head} [D]", out[token, part], mixed, 1e-12)
+
+
+def test_fused_attention():
+    """The same as the plain one in eval mode, with and without pads."""
+    random = torch.Generator().manual_seed(4)
+    q, k, v = torch.randn(3, 2, 4, 5, 6, dtype=torch.float64, generator=random)  # [b, A, t, D] each
+    pads = (torch.arange(5) >= torch.tensor([[5], [3]]))[:, None, None]  # [b, 1, 1, t]
+    attention = BertSelfAttention(tiny_config()).eval()
+    plain, fused = attention.plain_attention, attention.fused_attention
+    mistakes = [
+        ("the mask is not used: pads get attention", plain(q, k, v, None)),
+        ("the mask is inverted: tokens are hidden and pads attended to", plain(q, k, v, ~pads)),
+        ("the scores are not divided by sqrt(D)", plain(q * math.sqrt(6), k, v, pads)),
+        ("q and k are swapped", plain(k, q, v, pads)),
+    ]
+    says_why.same("the fused mixture of padded sequences", fused(q, k, v, pads), plain(q, k, v, pads), 1e-12, mistakes)
+    says_why.same("the fused mixture without pads", fused(q, k, v, None), plain(q, k, v, None), 1e-12)
+
+
+def test_fused_attention_with_dropout_is_equal_in_mean(device):
+    """500 draws of each: the means agree within 5 standard errors, and are not the mean without dropout's variance."""
+    config = tiny_config(attention_probs_dropout_prob=0.3)
+    plain = noisy(BertSelfAttention(config)).train().to(device)
+    fused = BertSelfAttention(config, "fused").train().to(device)
+    fused.load_state_dict(plain.state_dict())
+    lengths = [6, 3, 9]
+    packing = Packing(lengths, device)
+    torch.manual_seed(3)
+    x = torch.randn(sum(lengths), config.hidden_size, device=device)
+    with torch.no_grad():
+        a = torch.stack([plain(x, packing) for _ in range(500)])
+        b = torch.stack([fused(x, packing) for _ in range(500)])
+        without = copy.deepcopy(plain).eval()(x, packing)
+    error = (a.var(0) / 500 + b.var(0) / 500).sqrt()
+    assert ((a.mean(0) - b.mean(0)) / error).abs().max() < 5
+    assert ((a.mean(0) - without) / (a.var(0) / 500).sqrt()).abs().max() < 5
+    assert (a.std(0) > 0).all()
+    assert (b.std(0) > 0).all()
+    assert (a.std(0) / b.std(0) - 1).abs().max() < 0.35
+
+
+def test_attention_probabilities_have_a_dropout_rate_of_their_own():
+    model = BertModel(tiny_config(hidden_dropout_prob=0.2, attention_probs_dropout_prob=0.3))
+    for name, module in model.named_modules():
+        if isinstance(module, Dropout):
+            assert module.p == (0.3 if name.endswith("self_attention.dropout") else 0.2), f"the rate of {name}"
+
+
+# ------------------------------------------------------------------------------------------------------------- a layer
+
+
+def test_layer():
+    """Residuals, LayerNorms, GELU, and where dropout acts."""
+    says_why.assert_right("a2", "layer")
 
 
 def test_layer_equals_torchs_encoder_layer(device):
@@ -165,54 +189,142 @@ def test_layer_equals_torchs_encoder_layer(device):
     theirs.norm2.load_state_dict(layer.out_layer_norm.state_dict())
     x = torch.randn(1, 9, config.hidden_size, dtype=torch.float64)
     out = layer.to(device)(x[0].to(device), Packing([9], device)).cpu()
-    assert (out - theirs(x)[0]).abs().max() < 1e-12
+    says_why.same("the layer's output [N, H]", out, theirs(x)[0], 1e-12)
 
 
-def test_embedding_by_hand(device):
-    model = noisy(BertModel(tiny_config())).double().eval()
-    ids, positions, types = torch.tensor([5, 9, 5]), torch.tensor([0, 1, 0]), torch.tensor([0, 1, 1])
-    total = torch.stack(
-        [
-            model.word_embedding.weight[i] + model.pos_embedding.weight[p] + model.tk_type_embedding.weight[t]
-            for i, p, t in zip(ids, positions, types, strict=True)
-        ]
-    )
-    centred = total - total.mean(-1, keepdim=True)
-    normal = centred / (centred.pow(2).mean(-1, keepdim=True) + model.config.layer_norm_eps).sqrt()
-    expected = normal * model.embed_layer_norm.weight + model.embed_layer_norm.bias
-    out = copy.deepcopy(model).to(device).embed(ids.to(device), positions.to(device), types.to(device))
-    assert (out.cpu() - expected).abs().max() < 1e-12
+# ----------------------------------------------------------------------------------------------------------- the model
 
 
-def test_gelu_is_the_exact_one(device):
-    """x Phi(x); the tanh approximation differs by up to 5e-4."""
-    config = tiny_config()
-    layer = noisy(BertLayer(config)).double().eval().to(device)
-    x = torch.randn(6, config.hidden_size, dtype=torch.float64).to(device)
-    packing = Packing([6], device)
-    with torch.no_grad():
-        attended = layer.attention_layer_norm(x + layer.attention_dense(layer.self_attention(x, packing)))
-        z = layer.interm_dense(attended)
-        inner = z * 0.5 * (1 + torch.erf(z / math.sqrt(2)))
-        expected = layer.out_layer_norm(attended + layer.out_dense(inner))
-        assert (layer(x, packing) - expected).abs().max() < 1e-12
+def test_encoder():
+    """The layers, one after the other."""
+    says_why.assert_right("a3", "encode")
+
+
+def test_pooler():
+    says_why.assert_right("a3", "pool")
 
 
 @pytest.mark.parametrize("attention", ["plain", "fused"])
 def test_snapshots(attention, device):
-    """Outputs of attention, layer, embedding and model on fixed weights and inputs (tests/golden/make_golden.py)."""
+    """Outputs of embedding, attention, layer and model on fixed weights and inputs (tests/golden/make_golden.py)."""
     golden = torch.load(GOLDEN, weights_only=True, map_location=device)
     model = BertModel(tiny_config(), attention=attention).eval().to(device)
     model.load_state_dict(golden["weights"])
     ids, mask, types, x = (golden[name] for name in ("ids", "mask", "types", "x"))
     packing, layer = Packing(mask.sum(1).tolist(), device), model.bert_layers[0]
     with torch.no_grad():
-        out = model(ids, mask, types)
-        out["attention"] = layer.self_attention(x, packing)
-        out["layer"] = layer(x, packing)
-        out["embedding"] = model.embed(ids[0], torch.arange(ids.shape[1], device=device), types[0])
+        out = {
+            "embedding": model.embed(ids[0], torch.arange(ids.shape[1], device=device), types[0]),
+            "attention": layer.self_attention(x, packing),
+            "layer": layer(x, packing),
+            **model(ids, mask, types),
+        }
     for name, value in out.items():
-        assert (value - golden[name]).abs().max() < 5e-6, name
+        says_why.same(f"{name} of the snapshot", value, golden[name], 5e-6)
+
+
+def weighted_sum(out, mask, seed=5):
+    """A scalar with a different gradient at every real output."""
+    generator = torch.Generator().manual_seed(seed)
+    hidden, pooled = out["last_hidden_state"], out["pooler_output"]
+    w = torch.randn(hidden.shape, generator=generator).to(hidden) * mask.unsqueeze(-1)
+    return (hidden * w).sum() + (pooled * torch.randn(pooled.shape, generator=generator).to(pooled)).sum()
+
+
+@pytest.mark.parametrize("attention", ["plain", "fused"])
+@pytest.mark.parametrize("lengths", [(7, 3, 12, 1, 12), (9,), (4, 4, 4), (1, 1)])
+def test_outputs_and_gradients_equal_transformers(tmp_path, lengths, attention, device):
+    ours, theirs = random_pair(tmp_path)
+    ours = _with_attention(ours, attention).to(device)
+    theirs = theirs.to(device)
+    ids, mask, types = (t.to(device) for t in random_batch(lengths=lengths))
+    out, expected = compare_outputs(ours, theirs, ids, mask, types)
+    weighted_sum(out, mask).backward()
+    weighted_sum(expected, mask).backward()
+    compare_gradients(ours, theirs)
+
+
+def compare_outputs(ours, theirs, ids, mask, types):
+    """Every stage within 1e-5 of the reference's, from the embedding up: the first one that is not is where to look.
+    Returns both models' outputs."""
+    packed, cells = from_padded(ids, mask, types)
+    inputs = []  # of each layer, [N, H]
+    with contextlib.ExitStack() as hooks:
+        for layer in ours.bert_layers:
+            hooks.enter_context(layer.register_forward_pre_hook(lambda _, given: inputs.append(given[0])))
+        out = ours(ids, mask, types)
+    expected = theirs(input_ids=ids, attention_mask=mask, token_type_ids=types, output_hidden_states=True)
+    names = ["the embedding", *(f"the output of layer {number}" for number in range(len(ours.bert_layers)))]
+    untyped = [("all token types are taken for 0", ours.embed(packed.ids, packed.positions, 0 * packed.types))]
+    for name, stage, known in zip(names, inputs, expected.hidden_states, strict=False):
+        says_why.same(f"{name} [N, H]", stage, known.flatten(0, 1)[cells], 1e-5, untyped if stage is inputs[0] else [])
+    real, hidden, pooled = mask.bool(), out["last_hidden_state"], expected.pooler_output
+    says_why.same("last_hidden_state at tokens [N, H]", hidden[real], expected.last_hidden_state[real], 1e-5)
+    says_why.same("last_hidden_state at pads", hidden[~real], torch.zeros_like(hidden[~real]), 0)
+    shortest_first = [("rows stand in packed order, shortest first", pooled[packed.packing.order])]
+    says_why.same("pooler_output [B, H]", out["pooler_output"], pooled, 1e-5, shortest_first)
+    return out, {name: expected[name] for name in out}
+
+
+def compare_gradients(ours, theirs):
+    """Each parameter's gradient within 3e-5 of the largest of that parameter's reference."""
+    reference = dict(theirs.named_parameters())
+    for name, parameter in ours.named_parameters():
+        grad = reference[to_hugging_face(name)].grad
+        # A key's bias shifts all scores of a query alike, so its true gradient is 0: compare absolutely.
+        scale = 1.0 if name.endswith("key.bias") else grad.abs().max()
+        assert parameter.grad is not None, f"{name} gets no gradient"
+        says_why.same(f"the gradient of {name}", parameter.grad / scale, grad / scale, 3e-5)
+
+
+def _with_attention(model, kind):
+    other = BertModel(model.config, attention=kind).eval()
+    other.load_state_dict(model.state_dict())
+    return other
+
+
+@needs("cs224n")
+def test_real_weights_equal_transformers_on_real_sentences_and_pairs(device):
+    try:
+        found = hub.find_checkpoint("minilm")
+    except UserError as error:
+        pytest.skip(str(error))
+    ours = BertModel.from_pretrained(found.folder).to(device)
+    theirs = transformers.BertModel.from_pretrained(found.folder, attn_implementation="eager").eval().to(device)
+    tokenizer = Tokenizer.from_folder(found.folder)
+    for name in ("sst", "quora"):
+        task = TASKS[name]
+        texts = read(task, real("cs224n", task.files["dev"]), "dev").texts[:64]
+        sequences = tokenizer.encode(texts, 128)
+        mask = torch.arange(int(sequences.lengths.max())) < torch.from_numpy(sequences.lengths)[:, None]
+        ids, types = torch.zeros_like(mask, dtype=torch.long), torch.zeros_like(mask, dtype=torch.long)
+        ids[mask], types[mask] = torch.from_numpy(sequences.ids).long(), torch.from_numpy(sequences.types).long()
+        assert len(set(sequences.lengths)) > 10
+        ours.zero_grad()
+        theirs.zero_grad()
+        out, expected = compare_outputs(ours, theirs, ids.to(device), mask.long().to(device), types.to(device))
+        weighted_sum(out, mask.to(device)).backward()
+        weighted_sum(expected, mask.to(device)).backward()
+        compare_gradients(ours, theirs)
+
+
+def test_position_is_the_column_even_with_holes_in_the_mask(device):
+    model = noisy(BertModel(tiny_config())).eval().to(device)
+    ids = torch.tensor([[5, 6, 7, 8]], device=device)
+    holed = model(ids, torch.tensor([[1, 0, 1, 1]], device=device))["last_hidden_state"][0, [0, 2, 3]]
+    kept = torch.tensor([0, 2, 3], device=device)
+    hidden = model.embed(ids[0, kept], kept, torch.zeros_like(kept))
+    says_why.same("hidden states where a column is no token", holed, model.encode(hidden, Packing([3], device)), 1e-6)
+
+
+def test_defaults_are_no_pads_and_type_0(device):
+    model = noisy(BertModel(tiny_config())).eval().to(device)
+    ids = random_batch(lengths=(4, 4))[0].to(device)
+    out = model(ids)
+    same = model(ids, torch.ones_like(ids), torch.zeros_like(ids))
+    other = model(ids, torch.ones_like(ids), torch.ones_like(ids))
+    assert torch.equal(out["pooler_output"], same["pooler_output"]), "without mask and types: no pads, and type 0"
+    assert not torch.allclose(out["pooler_output"], other["pooler_output"]), "token types are not used"
 
 
 def test_result_does_not_depend_on_padding_or_company(device):
@@ -223,30 +335,29 @@ def test_result_does_not_depend_on_padding_or_company(device):
     wide_ids, wide_mask, wide_types = wide
     wide_ids[:, :12] = torch.where(mask.bool(), ids, wide_ids[:, :12])  # other ids at the pads
     wider = model(wide_ids, wide_mask, wide_types)
-    assert (wider["pooler_output"] - out["pooler_output"]).abs().max() < 2e-6
+    says_why.same("pooler_output with more pads", wider["pooler_output"], out["pooler_output"], 2e-6)
     for row, length in enumerate((7, 3, 12, 1, 12)):
         alone = model(ids[row : row + 1, :length], token_type_ids=types[row : row + 1, :length])
-        assert (alone["pooler_output"] - out["pooler_output"][row]).abs().max() < 2e-6
-        assert (alone["last_hidden_state"][0] - out["last_hidden_state"][row, :length]).abs().max() < 5e-6
+        own = {
+            "pooler_output": out["pooler_output"][[row]],
+            "last_hidden_state": out["last_hidden_state"][[row], :length],
+        }
+        for name, value in alone.items():
+            says_why.same(f"{name} of sequence {row} by itself, against that in a batch", value, own[name], 2e-6)
 
 
-def test_position_is_the_column_even_with_holes_in_the_mask(device):
-    model = noisy(BertModel(tiny_config())).eval().to(device)
-    ids = torch.tensor([[5, 6, 7, 8]], device=device)
-    holed = model(ids, torch.tensor([[1, 0, 1, 1]], device=device))["last_hidden_state"][0, [0, 2, 3]]
-    kept = torch.tensor([0, 2, 3], device=device)
-    hidden = model.embed(ids[0, kept], kept, torch.zeros_like(kept))
-    assert (holed - model.encode(hidden, Packing([3], device))).abs().max() < 1e-6
-
-
-def test_defaults_are_no_pads_and_type_0(device):
-    model = noisy(BertModel(tiny_config())).eval().to(device)
-    ids = random_batch(lengths=(4, 4))[0].to(device)
-    out = model(ids)
-    same = model(ids, torch.ones_like(ids), torch.zeros_like(ids))
-    other = model(ids, torch.ones_like(ids), torch.ones_like(ids))
-    assert torch.equal(out["pooler_output"], same["pooler_output"])
-    assert not torch.allclose(out["pooler_output"], other["pooler_output"])
+@pytest.mark.parametrize("where", ["embed_dropout", "attention_dropout", "out_dropout", "dropout"])
+def test_each_dropout_is_alive_and_only_in_training(where, device):
+    rates = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    model = noisy(BertModel(tiny_config(**rates))).train().to(device)
+    ids, mask, types = (t.to(device) for t in random_batch())
+    still = model(ids, mask, types)["pooler_output"]
+    assert torch.equal(still, model(ids, mask, types)["pooler_output"]), "something draws where all rates are 0"
+    for name, module in model.named_modules():
+        if name.split(".")[-1] == where:
+            module.p = 0.5
+    assert not torch.allclose(still, model(ids, mask, types)["pooler_output"]), f"{where} does nothing in training"
+    assert torch.equal(still, model.eval()(ids, mask, types)["pooler_output"]), f"{where} acts in eval mode too"
 
 
 def test_a_row_without_tokens_and_a_sequence_too_long_are_refused():
@@ -259,106 +370,12 @@ def test_a_row_without_tokens_and_a_sequence_too_long_are_refused():
         BertModel(tiny_config(), attention="flash")
 
 
-def test_fused_attention_with_dropout_is_equal_in_mean(device):
-    """500 draws of each: the means agree within 5 standard errors, and are not the mean without dropout's variance."""
-    config = tiny_config(attention_probs_dropout_prob=0.3)
-    plain = noisy(BertSelfAttention(config)).train().to(device)
-    fused = BertSelfAttention(config, "fused").train().to(device)
-    fused.load_state_dict(plain.state_dict())
-    lengths = [6, 3, 9]
-    packing = Packing(lengths, device)
-    torch.manual_seed(3)
-    x = torch.randn(sum(lengths), config.hidden_size, device=device)
-    with torch.no_grad():
-        a = torch.stack([plain(x, packing) for _ in range(500)])
-        b = torch.stack([fused(x, packing) for _ in range(500)])
-        without = copy.deepcopy(plain).eval()(x, packing)
-    error = (a.var(0) / 500 + b.var(0) / 500).sqrt()
-    assert ((a.mean(0) - b.mean(0)) / error).abs().max() < 5
-    assert ((a.mean(0) - without) / (a.var(0) / 500).sqrt()).abs().max() < 5
-    assert (a.std(0) > 0).all()
-    assert (b.std(0) > 0).all()
-    assert (a.std(0) / b.std(0) - 1).abs().max() < 0.35
+# -------------------------------------------------------------------------------------------------- the masked-LM head
 
 
-@pytest.mark.parametrize("where", ["embed_dropout", "attention_dropout", "out_dropout", "dropout"])
-def test_each_dropout_is_alive_and_only_in_training(where, device):
-    rates = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-    model = noisy(BertModel(tiny_config(**rates))).train().to(device)
-    ids, mask, types = (t.to(device) for t in random_batch())
-    still = model(ids, mask, types)["pooler_output"]
-    assert torch.equal(still, model(ids, mask, types)["pooler_output"])
-    for name, module in model.named_modules():
-        if name.split(".")[-1] == where:
-            module.p = 0.5
-    assert not torch.allclose(still, model(ids, mask, types)["pooler_output"])
-    assert torch.equal(still, model.eval()(ids, mask, types)["pooler_output"])
-
-
-def test_attention_probabilities_have_a_dropout_rate_of_their_own():
-    model = BertModel(tiny_config(hidden_dropout_prob=0.2, attention_probs_dropout_prob=0.3))
-    for name, module in model.named_modules():
-        if isinstance(module, Dropout):
-            assert module.p == (0.3 if name.endswith("self_attention.dropout") else 0.2), f"the rate of {name}"
-
-
-def given_to(dropout, call, give=lambda x: x):
-    """(what this dropout is given in `call`, what `call` comes to where the dropout makes `give` of it). In eval mode,
-    so that no other dropout is in the way."""
-    seen = []
-
-    def note(module, inputs, output):
-        seen.append(inputs[0].detach())
-        return give(inputs[0])
-
-    with dropout.register_forward_hook(note), torch.no_grad():
-        result = call()
-    (given,) = seen
-    return given, result
-
-
-def test_attention_s_dropout_acts_on_the_probabilities():
-    """dropout(softmax(Q K^T / sqrt(D))) V: not on the scores, not on the values, not on their mixture."""
-    config = tiny_config()
-    attention, lengths = noisy(BertSelfAttention(config)).eval(), [5, 5]
-    packing, x = Packing(lengths), torch.randn(sum(lengths), config.hidden_size)
-    given, ordinary = given_to(attention.dropout, lambda: attention(x, packing))
-    heads = config.num_attention_heads
-    assert given.shape == (2, heads, 5, 5), "dropout does not act on the attention probabilities [b, A, t, t]"
-    sums = given.sum(dim=-1)
-    torch.testing.assert_close(sums, torch.ones_like(sums), msg="dropout acts on the scores, before the softmax")
-    _, tripled = given_to(attention.dropout, lambda: attention(x, packing), lambda p: 3 * p)
-    torch.testing.assert_close(tripled, 3 * ordinary, msg="what dropout makes of the probabilities mixes the values")
-
-
-def test_residual_dropout_acts_on_the_sublayer_s_output_before_the_sum():
-    """x + dropout(dense(...)): where all of it is dropped, x passes by as it came."""
-    layer, packing = noisy(BertLayer(tiny_config())).eval(), Packing([6, 3])
-    x = torch.randn(9, layer.attention_dense.in_features, generator=torch.Generator().manual_seed(2))
-
-    _, z = given_to(layer.attention_dropout, lambda: layer(x, packing), torch.zeros_like)
-    with torch.no_grad():
-        y = layer.attention_layer_norm(x)
-        expected = layer.out_layer_norm(y + layer.out_dense(F.gelu(layer.interm_dense(y))))
-    torch.testing.assert_close(z, expected, msg="the first dropout does not act on attention_dense's output alone")
-
-    given, z = given_to(layer.out_dropout, lambda: layer(x, packing), torch.zeros_like)
-    with torch.no_grad():
-        y = layer.attention_layer_norm(x + layer.attention_dense(layer.self_attention(x, packing)))
-        inner = layer.out_dense(F.gelu(layer.interm_dense(y)))
-    torch.testing.assert_close(z, layer.out_layer_norm(y), msg="the second dropout does not act on out_dense's alone")
-    torch.testing.assert_close(given, inner, msg="the second dropout is not given out_dense's output")
-
-
-def test_embedding_dropout_comes_after_layer_norm():
-    """dropout(LayerNorm(...)): dropped elements stay 0, and LayerNorm sees the whole sum."""
-    model = noisy(BertModel(tiny_config())).eval()
-    ids = torch.tensor([5, 9, 7])
-    given, dropped = given_to(model.embed_dropout, lambda: model.embed(ids, ids, ids % 2), torch.zeros_like)
-    assert not dropped.any(), "something comes after the dropout of the embeddings"
-    normal = (given - model.embed_layer_norm.bias) / model.embed_layer_norm.weight
-    assert normal.mean(dim=-1).abs().max() < 1e-5, "dropout is given embeddings before LayerNorm"
-    assert (normal.square().mean(dim=-1) - 1).abs().max() < 1e-4, "dropout is given embeddings before LayerNorm"
+@pytest.mark.parametrize("part", ["predict", "losses"])
+def test_masked_lm_head(part):
+    says_why.assert_right("a9", part)
 
 
 def test_masked_lm_equals_transformers(tmp_path, device):
@@ -369,13 +386,14 @@ def test_masked_lm_equals_transformers(tmp_path, device):
     labels = torch.where(real, ids, -100)
     logits = ours(ids, mask, types)["logits"]
     expected = theirs(input_ids=ids, attention_mask=mask, token_type_ids=types, labels=labels)
-    assert (logits - expected.logits)[real].abs().max() < 1e-5
+    says_why.same("logits [N, V]", logits[real], expected.logits[real], 1e-5)
     loss = F.cross_entropy(logits[real], ids[real])
     assert abs(loss - expected.loss) < 1e-5
     loss.backward()
     expected.loss.backward()
     ours_grad, their_grad = ours.bert.word_embedding.weight.grad, theirs.bert.embeddings.word_embeddings.weight.grad
-    assert (ours_grad - their_grad).abs().max() < 3e-5 * their_grad.abs().max()
+    largest = their_grad.abs().max()
+    says_why.same("the word embedding's gradient, of both its uses", ours_grad / largest, their_grad / largest, 3e-5)
     assert "decoder" not in "".join(
         n for n, _ in ours.named_parameters() if "weight" in n
     )  # tied: no matrix of its own

@@ -12,9 +12,9 @@ import tiny
 import torch
 from safetensors.torch import load_file
 
-import evaluation
 from bert import BertModel
 from datasets import TASKS, Task, fingerprint, read
+from minbert import evaluation
 from minbert.files import sha256
 from minbert.flags import checks as command_line
 from minbert.text.tokenization import Tokenizer

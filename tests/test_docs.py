@@ -14,7 +14,7 @@ import pretraining
 from assignments import grade, handout
 from datasets import TASKS, read
 from minbert import hub
-from minbert.flags import checks, parser
+from minbert.flags import checks, look, parser
 from minbert.text.tokenization import Tokenizer
 
 ROOT = Path(__file__).parents[1]
@@ -26,6 +26,7 @@ PARSERS = {
     "pretraining.py": pretraining.build_parser,
     "augmentation.py": augmentation.build_parser,
     "experiments.py": experiments.build_parser,
+    "minbert/look.py": look.build_parser,
     "assignments/grade.py": grade.build_parser,
     "assignments/handout.py": handout.build_parser,
 }
@@ -61,8 +62,11 @@ def words_of(page):
 def commands_in(lines):
     """(script, arguments) of each call of a script of ours."""
     for line in lines:
-        for script, rest in re.findall(r"python ([\w/]+\.py)([^|>]*)", line):
-            yield script, shlex.split(rest, comments=True)
+        for script, rest in re.findall(r"python (?:-m )?([\w/]+\.py|minbert\.\w+)([^|>]*)", line):
+            yield (
+                script if script.endswith(".py") else f"{script.replace('.', '/')}.py",
+                shlex.split(rest, comments=True),
+            )
 
 
 def options_of(parser):
@@ -124,7 +128,7 @@ def test_flags_exist(page):
 
 
 def test_the_map_has_every_file_once():
-    places = (".", "examples", "benchmarks", "data", "docs")
+    places = (".", "examples", "notebooks", "benchmarks", "course", "data", "docs")
     files = {path for place in places for path in (ROOT / place).glob("*.py")}
     files |= {path for path in (ROOT / "minbert").rglob("*.py") if path.name != "__init__.py"}
     files |= {path for path in (ROOT / "assignments").rglob("*.py") if path.name not in EACH}
@@ -135,7 +139,8 @@ def test_the_map_has_every_file_once():
 def test_nothing_leans_on_a_folder_beside_the_project():
     beside = "../" + "shared"
     kinds = ("*.py", "*.md", "*.toml", "*.yml", "*.txt", "*.svg", "Makefile", ".gitignore")
-    tops = [ROOT / name for name in ("minbert", "tests", "docs", "examples", "benchmarks", "data", ".github")]
+    names = ("minbert", "tests", "docs", "course", "examples", "notebooks", "benchmarks", "data", ".github")
+    tops = [ROOT / name for name in names]
     files = [path for kind in kinds for path in (*ROOT.glob(kind), *(p for top in tops for p in top.rglob(kind)))]
     assert not [path for path in files if beside in path.read_text(encoding="utf-8", errors="replace")]
 

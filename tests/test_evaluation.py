@@ -8,9 +8,9 @@ import pytest
 import sklearn.metrics
 import torch
 
-import evaluation
 from bert import BertModel
 from datasets import TASKS, read
+from minbert import evaluation
 from minbert.text.tokenization import Tokenizer
 from multitask_classifier import MultitaskBERT
 

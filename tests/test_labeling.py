@@ -5,6 +5,7 @@ from itertools import permutations
 
 import numpy as np
 import pytest
+import says_why
 import torch
 import torch.nn.functional as F
 from paper_labeling import ANALOGOUS, APPENDIX_A, PREDICTIONS, PRINTED, TABLE_1_AVERAGE, H, T
@@ -37,6 +38,11 @@ def many_predictions(n, seed=0):
     """PREDICTIONS for n examples, drawn at random."""
     draw = np.random.default_rng(seed)
     return {task: (labels, draw.dirichlet([0.7] * len(labels), n)) for task, (labels, _) in PREDICTIONS.items()}
+
+
+@says_why.each_part_of("labeling.py")
+def test_known_mistakes(part):
+    says_why.assert_right(*part)
 
 
 @pytest.mark.parametrize(("equation", "scheme", "task", "label", "vector"), PRINTED + ANALOGOUS)

@@ -1,11 +1,14 @@
 """The shape of the house: imports go one way, without circles, and files stay readable."""
 
 import ast
+import functools
+import re
 from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 from slow import SLOW
+from tasks import PREFIXES, TASKS
 
 ROOT = Path(__file__).parents[1]
 TESTS = ROOT / "tests"
@@ -27,6 +30,7 @@ FLOORS = (
         "minbert.web",
         "minbert.script",
         "minbert.choices",
+        "minbert.evaluation",
         "minbert.layers",
     ),
     LIBRARY,
@@ -34,15 +38,21 @@ FLOORS = (
     ("minbert.methods",),
     ("minbert.flags",),
     ("minbert.report",),
+    ("minbert.inside",),
     ("minbert.training",),
     ("multitask_classifier", "minbert.masked_lm"),
     ("minbert.augment",),
     ("minbert.tables",),
-    ("pretraining", "augmentation", "experiments"),
+    ("pretraining", "augmentation", "experiments", "minbert.look"),
 )
-FORWARDS = {"ssl": {"minbert.methods.semi_supervised"}, "datasets": {"minbert.text.course"}}  # names looked up late
+FORWARDS = {  # names looked up late
+    "ssl": {"minbert.methods.semi_supervised"},
+    "datasets": {"minbert.text.course"},
+    "evaluation": {"minbert.text.course_scores"},
+}
 
 
+@functools.cache
 def imports(name):
     """The project's own modules that a file imports, anywhere in it, `importlib.import_module("...")` included."""
     found = set()
@@ -69,9 +79,14 @@ def test_the_project_does_not_lean_on_its_assignments():
     assert not [name for name, path in FILES.items() if "assignments" in path.read_text(encoding="utf-8")]
 
 
-def test_the_two_forwards_are_there():
+def test_the_forwards_are_there():
     for name, targets in FORWARDS.items():
         assert targets <= imports(name)
+
+
+def test_nobody_needs_the_root_s_evaluation():
+    """The course's own file of this name may be copied over it."""
+    assert not [name for name in FILES if "evaluation" in imports(name)]
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -117,6 +132,28 @@ def test_files_can_be_read_in_one_sitting():
     }
     assert not {path.name: length for path, length in lengths.items() if length > 450}
     assert lengths[ROOT / "bert.py"] < 300
+
+
+def names_of_tests():
+    """Every test's name below tests/, without parameters."""
+    for path in TESTS.rglob("test_*.py"):
+        for name in re.findall(r"^def (test_\w+)", path.read_text(encoding="utf-8"), re.MULTILINE):
+            yield f"{path.relative_to(TESTS).as_posix()}::{name}"
+
+
+def test_every_task_has_a_registered_marker_and_quick_tests(request):
+    """What tests/tasks.py names is there and is not slow; a file as a whole may hold some that are."""
+    assert TASKS.keys() <= {line.partition(":")[0] for line in request.config.getini("markers")}
+    quick = [name for name in names_of_tests() if not name.startswith(tuple(SLOW))]
+    for prefix in PREFIXES:
+        assert [name for name in quick if name.startswith(prefix.partition("[")[0])], f"{prefix} has no quick tests"
+
+
+def test_a_task_s_marker_is_on_its_quick_tests_alone(request):
+    for item in request.session.items:
+        marks = {mark.name for mark in item.iter_markers()}
+        asked = "slow" not in marks and item.nodeid.removeprefix("tests/").startswith(tuple(PREFIXES))
+        assert len(marks & TASKS.keys()) == asked, item.nodeid
 
 
 def test_slow_tests_are_there_and_every_folder_has_quick_ones():

@@ -177,7 +177,8 @@ def checks(random, hidden):
     inputs = layer_inputs(random, 3, 2, 10, [4, 2, 3], p=0.375)
     norm = add_norm_inputs(random, 6, 0.375)
     return [
-        attention("three heads, five sequences", random, 3, 2, [2, 5, 1, 5, 3]),
+        attention("three heads, five sequences in four blocks", random, 3, 2, [2, 5, 1, 5, 3], "in_small_blocks"),
+        attention("two heads, four sequences", random, 2, 3, [2, 4, 1, 4]),
         attention("each sequence by itself", random, 2, 3, [3, 2], probe="alone"),
         add_norm("the sum and its LayerNorm, wider", norm),
         add_norm("dropout, at another rate", norm, R.square),

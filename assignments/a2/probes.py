@@ -9,6 +9,12 @@ def self_attention(student, inputs, train=False):
     return {"the result": student.attention(inputs["sizes"], inputs["weights"], inputs["x"], inputs["mask"], train)}
 
 
+def in_small_blocks(student, inputs):
+    """Several blocks of sequences: their results have to come back in packed order."""
+    given = inputs["sizes"], inputs["weights"], inputs["x"], inputs["mask"]
+    return {"the result": student.attention(*given, block_scores=20)}
+
+
 def add_norm(student, inputs, train=False):
     return {"the result": student.add_norm(inputs["sizes"], inputs["weights"], inputs["x"], inputs["output"], train)}
 

@@ -15,6 +15,7 @@ WRONG_EMBED = {
     "one position": "every token gets position 0",
     "types are 1": "every token gets token type 1",
     "types are 0": "every token gets token type 0: types are not used",
+    "positions go on": "positions count on from sequence to sequence: each begins with 0",
     "positions reversed": "positions count from the end",
     "no LayerNorm": "LayerNorm is missing",
     "LayerNorm of words": "LayerNorm acts on the word embeddings alone: it comes after the sum",
@@ -49,6 +50,7 @@ def embed(ids, positions, types, weights, but="", drop=None):
         "positions from 1": positions + 1,
         "positions are ids": np.minimum(ids, len(pos) - 1),
         "one position": 0 * positions,
+        "positions go on": np.minimum(np.arange(ids.size).reshape(ids.shape), len(pos) - 1),
         "positions reversed": positions.max() - positions,
     }.get(but, positions)
     kinds = {"types are 1": 0 * types + 1, "types are 0": 0 * types}.get(but, types)

@@ -105,7 +105,7 @@ def walk(p, m, v, gradients, numbers, but=""):
             p, _, _ = update(p, g, m, v, *numbers, but)
         else:
             p, m, v = update(p, g, m, v, *numbers, but)
-    return {"p": p, "m": m, "v": v}
+    return {"m": m, "v": v, "p": p}
 
 
 IN_UPDATE = (

@@ -111,10 +111,11 @@ def checks(random, hidden):
     if not hidden:
         return [
             joint("one sequence", random, 3, 4, None),
-            joint("a pair, side by side", random, 2, 3, "concat"),
+            joint("one sequence, wider", random, 2, 6, None, p=0.5),
             *softmax_head(random, 4, 3),
         ]
     return [
+        joint("a pair, side by side", random, 2, 3, "concat"),
         joint("a pair's difference: dropout comes before the join", random, 3, 5, "absdiff"),
         joint("no dropout in eval mode", random, 3, 4, None, train=False),
         refusal(random, None, 2),

@@ -234,8 +234,7 @@ def checks(random, hidden):
             tsa("some wait", [1.0, 2.0, 4.0], [0.2, 0.5, 0.9], 0.5),
             sharpening(random, 3, 3, 0.4),
             uda(random, "softmax", 5, 0.4, "batch"),
-            consistency(random, "kl", "softmax", 4),
-            consistency(random, "mse", "softmax", 4),
+            consistency(random, "mse", "softmax", 4),  # kl takes divergence, which a handout may have blank
             distance(random, "logits_apart", 4),
             distance(random, "probabilities_apart", 4),
             ema(random, 2),
@@ -251,6 +250,7 @@ def checks(random, hidden):
         sharpening(random, 4, 5, 2.0),
         uda(random, "softmax", 6, 0.7, "kept"),
         uda(random, "binary", 6, 0.5, "batch"),
+        consistency(random, "kl", "softmax", 4),
         consistency(random, "mse_prob", "softmax", 5),
         consistency(random, "mse", "binary", 5),
         consistency(random, "mse_prob", "binary", 5),

@@ -66,7 +66,9 @@ def outputs_of(answer):
 
 
 def ask(probe, student, inputs):
-    """{"outputs": ...} or {"error": sentence} of one probe."""
+    """{"outputs": ...} or {"error": sentence} of one probe. Meanwhile torch's default is float64."""
+    usual = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
     torch.manual_seed(0)
     try:
         with contextlib.redirect_stdout(None), np.errstate(all="ignore"):
@@ -75,6 +77,8 @@ def ask(probe, student, inputs):
         raise
     except BaseException as error:
         return {"error": in_words(error)}
+    finally:
+        torch.set_default_dtype(usual)
 
 
 def in_words(error):

@@ -10,7 +10,6 @@ import importlib
 
 import torch
 
-torch.set_default_dtype(torch.float64)
 MODULE_SIZES = {
     "vocab_size": 30,
     "num_hidden_layers": 2,
@@ -76,8 +75,11 @@ class Ours(Student):
         pads = None if is_pad is None else is_pad[:, None, None]
         return attention.plain_attention(q, k, v, pads)
 
-    def attention(self, sizes, weights, x, mask, train=False):
-        """x [B, T, H], mask [B, T] of 1 and 0 -> [B, T, H] with zeros at pads."""
+    def attention(self, sizes, weights, x, mask, train=False, block_scores=None):
+        """x [B, T, H], mask [B, T] of 1 and 0 -> [B, T, H] with zeros at pads. block_scores: how many scores a block
+        of sequences may have, for several small blocks in place of one."""
+        if block_scores:
+            self.packing.BLOCK_SCORES["cpu"] = block_scores
         return self._packed(self.loaded(self.bert.BertSelfAttention(self.config(sizes)), weights, train), x, mask)
 
     def layer(self, sizes, weights, x, mask, train=False):

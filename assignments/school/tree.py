@@ -14,7 +14,14 @@ from assignments.school.manifest import HERE, ROOT, STARTER, before, source_fold
 # What of the project a student gets, in our dialect.
 CODE = ("*.py", "minbert/*.py", "minbert/*/*.py", "examples/*.py")
 WITHOUT = ("experiments.py", "augmentation.py", "minbert/tables/", "minbert/augment/")
-DATA = ("data/sample/**/*", "requirements.txt", "requirements-minilm.txt", "LICENSE", "pyproject.toml")
+DATA = (
+    "data/sample/**/*",
+    "minbert/**/*.*",
+    "requirements.txt",
+    "requirements-minilm.txt",
+    "LICENSE",
+    "pyproject.toml",
+)
 # What of assignments/ goes along, the same in both dialects.
 SCHOOL = (
     "__init__.py",
@@ -96,7 +103,8 @@ def _others(dialect):
     if dialect == "starter":
         return ["LICENSE", "requirements.txt", "pyproject.toml"]
     found = {path for pattern in DATA for path in ROOT.glob(pattern) if path.is_file()}
-    return sorted(path.relative_to(ROOT).as_posix() for path in found if "__pycache__" not in path.parts)
+    names = (path.relative_to(ROOT).as_posix() for path in found if "__pycache__" not in path.parts)
+    return sorted(name for name in names if not name.endswith(".py") and not name.startswith(WITHOUT))
 
 
 def _pyproject(text):
@@ -122,7 +130,7 @@ def _facts(assignment, assignments, given, dialect):
         },
         "checks": public_checks(assignment, dialect),
     }
-    return json.dumps(facts, ensure_ascii=False, separators=(",", ":"), sort_keys=True) + "\n"
+    return json.dumps(facts, ensure_ascii=False, separators=(",", ":")) + "\n"
 
 
 # ---------------------------------------------------------------------------------------------------------- the sheet

@@ -20,7 +20,7 @@ from minbert.flags import own_task, types
 from minbert.flags.config_file import with_config
 from minbert.flags.extension import GROW, extension
 from minbert.flags.fields import needs_of, take
-from minbert.flags.groups import COURSE_NAMES, INPUTS, OUTPUTS, Heads
+from minbert.flags.groups import COURSE_NAMES, INPUTS, MODES, ONLY_OUTPUTS, OUTPUTS, Heads
 from minbert.flags.methods import FROM_COPIES, Regularizers, SemiSupervised
 from minbert.flags.parser import DEFAULTS, GROUPS, Options, also_scored_once, build_parser
 from minbert.methods.schedules import SCHEDULES
@@ -28,7 +28,8 @@ from minbert.methods.schedules import SCHEDULES
 LEARNING_RATES = {"pretrain": 1e-3, "finetune": 1e-5}
 NOT_SAVED = ("resume", "config", "evaluate", "predict", "input", "output", "format", "export")  # not what a run is
 MAY_CHANGE = ("run_dir", "tensorboard", "checkpoint_minutes", "skip_test", "keep_state", "log_every")
-WRITTEN = (*OUTPUTS, "plain_dir")  # where a run writes besides its own folder, which decides nothing either
+PREDICTIONS = (*OUTPUTS, *ONLY_OUTPUTS, "predictions_dir")  # flags that say where predictions go
+WRITTEN = (*PREDICTIONS, "plain_dir")  # where a run writes besides its own folder, which decides nothing either
 # Where files are, which decides nothing: what is in them is held by the record of model and data
 ELSEWHERE = (*MAY_CHANGE, *WRITTEN, "data_dir", "glue_dir", "imdb_dir", "text", *INPUTS, "train", "dev", "test")
 OF_METHODS = [one.name for group in (Heads, Regularizers, SemiSupervised) for one in fields(group)]
@@ -94,7 +95,7 @@ def settle_device(options):
 def _flags_typed(saved, where):
     """{flag: value} of a run's config.json that another run like it would be given: without places of its own."""
     flags = checked_flags(saved, build_parser(), where)
-    own = (*NOT_SAVED, *OUTPUTS, "run_dir")
+    own = (*NOT_SAVED, *PREDICTIONS, "run_dir")
     return {name: value for name, value in flags.items() if name not in own and value != DEFAULTS[name]}
 
 
@@ -112,6 +113,10 @@ def check(options):
     """`Options` of a namespace: what depends on other flags is filled in, and combinations that make no sense are
     refused. Raises UserError."""
     options = argparse.Namespace(**vars(options))
+    if options.fine_tune_mode:
+        if "option" in options.given and options.option != MODES[options.fine_tune_mode]:
+            raise UserError(f"--fine_tune_mode {options.fine_tune_mode} is --option {MODES[options.fine_tune_mode]}")
+        options.option = MODES[options.fine_tune_mode]
     if options.lr is None:
         options.lr = LEARNING_RATES[options.option]
     own = own_task.checked(options)
@@ -191,6 +196,12 @@ def _check_tasks(options):
         prefix, split, *_ = flag.split("_")
         if getattr(options, flag) and COURSE_NAMES[prefix] not in (options.tasks if split == "train" else scored):
             raise UserError(f"--{flag} is of no use in a run with --tasks {trained}")
+    for flag in ONLY_OUTPUTS:
+        if getattr(options, flag) and len(scored) > 1:
+            raise UserError(f"--{flag} is for a run with one task, this has {', '.join(scored)}: use --predictions_dir")
+        others = [other for other in OUTPUTS if other.endswith(flag) and getattr(options, other)]
+        if getattr(options, flag) and others:
+            raise UserError(f"--{flag} and --{others[0]} both say where the same predictions go: leave one out")
     if isinstance(options.batch_size, dict) and (missing := [t for t in options.tasks if t not in options.batch_size]):
         raise UserError(f"--batch_size gives no size for {', '.join(missing)}: name every task, or give one number")
 
@@ -306,7 +317,7 @@ def _check_pseudo_labels(options):
 
 def _check_outputs(options):
     outputs = {}
-    for flag in OUTPUTS:
+    for flag in (*OUTPUTS, *ONLY_OUTPUTS):
         if (path := getattr(options, flag)) and (other := outputs.setdefault(Path(path), flag)) != flag:
             raise UserError(f"--{flag} {path}: --{other} is written there; give each its own file")
     if options.skip_test and (useless := [flag for flag in outputs.values() if flag.endswith("test_out")]):
@@ -355,7 +366,7 @@ def of_saved_run(options, saved, folder):
     now = {name: getattr(options, name) for name in ("use_gpu", "device", "precision", "given")}
     if now["precision"] is None and now["use_gpu"] == saved["use_gpu"]:
         now["precision"] = saved["precision"]  # on its own device a run gives the answers that it was scored with
-    now |= dict.fromkeys(("init", *OUTPUTS))
+    now |= dict.fromkeys(("init", *PREDICTIONS))
     given = {name: getattr(options, name) for name in options.given}
     return argparse.Namespace(**{**saved, **now, "skip_test": False, **given})
 

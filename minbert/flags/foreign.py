@@ -62,6 +62,7 @@ ELSEWHERE = {
     "random_seed": "--seed",
     "torch_compile": "--compile",
     "steps": "--max_steps",
+    **{f"quora_{split}": f"--para_{split}" for split in ("train", "dev", "test", "dev_out", "test_out")},
 }
 
 

@@ -15,6 +15,8 @@ from minbert.methods.schedules import SCHEDULES, STEPS
 COURSE_NAMES = {task.course_name: task.name for task in TASKS.values() if task.course_name}  # its prefixes -> our names
 INPUTS = [f"{prefix}_{split}" for prefix in COURSE_NAMES for split in ("train", "dev", "test")]
 OUTPUTS = [f"{prefix}_{split}_out" for prefix in COURSE_NAMES for split in ("dev", "test")]
+ONLY_OUTPUTS = ["dev_out", "test_out"]  # of a run with one task, as in CMU's course
+MODES = {"last-linear-layer": "pretrain", "full-model": "finetune"}  # the later course's names -> those of --option
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,11 @@ class Model:
         "pretrain",
         choices=("pretrain", "finetune"),
         help="pretrain: freeze BERT, train the heads; finetune: train everything",
+    )
+    fine_tune_mode: str | None = flag(
+        choices=tuple(MODES),
+        help="the later course's name for --option, also spelled --fine-tune-mode: last-linear-layer = pretrain, "
+        "full-model = finetune; prediction files of a single task are named by it then",
     )
     model: str | None = flag(
         metavar="NAME",
@@ -68,6 +75,11 @@ class Model:
         help="bf16: matrix products in bf16, weights in fp32; on a GPU, or a CPU with AMX or AVX512-BF16 (default: "
         "bf16 with --use_gpu but without --smart, otherwise fp32)",
     )
+
+    @property
+    def mode(self):
+        """What the course calls the way of training, as it was asked for: in names of files."""
+        return self.fine_tune_mode or self.option
 
     @property
     def frozen(self):
@@ -255,6 +267,19 @@ class Run:
             for name in OUTPUTS
             for prefix, split, _ in [name.split("_")]
         }
+        | {
+            name: {
+                "metavar": "FILE",
+                "help": f"{name.removesuffix('_out')} predictions of the only task; as `label ||| text` where its file "
+                "is (default: in the run)",
+            }
+            for name in ONLY_OUTPUTS
+        }
+    )
+    predictions_dir: str | None = flag(
+        metavar="DIR",
+        help="copy the prediction files to DIR under the course's names: sst-dev-output.csv and its kin, or, of SST or "
+        "CFIMDB trained alone, finetune-sst-dev-out.csv, by the value of --option or --fine_tune_mode",
     )
 
     @property

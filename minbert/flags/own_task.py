@@ -9,12 +9,13 @@ is saved with the run's flags. Imports no torch.
 import itertools
 from dataclasses import dataclass
 
-from datasets import TASKS, Task
+from datasets import BARS, TASKS, Task
 from minbert.choices import CLASS_STEPS
 from minbert.files import UserError
 from minbert.flags import types
 from minbert.flags.fields import flag, take
 from minbert.flags.groups import COURSE_NAMES
+from minbert.text.own_files import in_bars
 
 MOST_STEPS = 1000  # of a range of scores that are told in classes
 NEEDED = {  # with --train: flag -> what it says
@@ -31,7 +32,7 @@ class OwnTask:
     train: str | None = flag(
         metavar="FILE",
         help="train on this file: a header and rows with commas or tabs between the columns, or a JSON object a line "
-        "(.jsonl, .jsonl.gz)",
+        "(.jsonl, .jsonl.gz), or lines `label ||| text`, which need no --text and --label",
     )
     dev: str | None = flag(
         needs="train", metavar="FILE", help="rows that are not trained on: the best epoch is chosen by them"
@@ -80,6 +81,9 @@ def checked(options):
     own = take(OwnTask, vars(options))
     if own.train is None:
         return {}
+    if own.text is None and own.label is None and in_bars(own.train):
+        options.label, options.text = BARS
+        own = take(OwnTask, vars(options))
     if missing := [name for name in NEEDED if getattr(own, name) is None]:
         raise UserError(f"--train needs --{missing[0]} {NEEDED[missing[0]]}")
     columns = [("text", own.text), ("text_pair", own.text_pair), ("label", own.label)]

@@ -7,9 +7,8 @@ import argparse
 from dataclasses import dataclass
 
 from datasets import TASKS
-from minbert.flags import types
 from minbert.flags.fields import Parser, add_group, defaults_of, flat, take
-from minbert.flags.groups import COURSE_NAMES, Data, Heads, Model, Optimisation, Run, SavedRun, Schedule
+from minbert.flags.groups import COURSE_NAMES, MODES, Data, Heads, Model, Optimisation, Run, SavedRun, Schedule
 from minbert.flags.help import ShortHelp
 from minbert.flags.methods import PseudoLabels, Regularizers, SemiSupervised
 from minbert.flags.own_task import OwnTask
@@ -110,12 +109,6 @@ def build_parser():
     parser.add_argument("--help-all", action="help", help="every flag in full")
     for group in (*GROUPS.values(), SavedRun):
         add_group(parser, group)
-    parser.add_argument(
-        "--fine-tune-mode",
-        dest="option",
-        metavar="{last-linear-layer,full-model}",
-        type=types.fine_tune_mode,
-        help="the later course's name for --option: last-linear-layer = pretrain, full-model = finetune",
-        default=argparse.SUPPRESS,
-    )
+    spelling = {"help": "--fine_tune_mode, as the later course spells it", "default": argparse.SUPPRESS}
+    parser.add_argument("--fine-tune-mode", dest="fine_tune_mode", choices=tuple(MODES), **spelling)
     return parser

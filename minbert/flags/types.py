@@ -12,13 +12,6 @@ FLOAT_MAX = 3.4e38  # the largest number that torch's floats hold
 MOST_STEPS = 10**7  # those of an epoch are a list in memory, some gigabytes of it at this length
 
 
-def fine_tune_mode(text):
-    modes = {"last-linear-layer": "pretrain", "full-model": "finetune"}
-    if text not in modes:
-        raise argparse.ArgumentTypeError(f"{text!r}: choose last-linear-layer or full-model")
-    return modes[text]
-
-
 def names(text):
     """Names of tasks. Whether there is such a task is for datasets.py to say."""
     found = [name.strip() for name in text.split(",")]

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-import evaluation
+from minbert import evaluation
 from minbert.layers.dropout import drawn_again
 from minbert.layers.packing import to_device
 from minbert.methods.regularizers import r_drop, smoothness

@@ -1,10 +1,12 @@
-"""The six names that the course's own evaluation.py imports, over our readers and tokenizer.
+"""The six names that the course's scripts import from `datasets`, over our readers and tokenizer.
 
 Stanford CS224N's default project keeps its data in lists of tuples and makes padded batches in a `collate_fn`. Its
-scripts find these names in `datasets`, which forwards them here; nothing else in the project uses this file.
+scripts find these names in `datasets`, which forwards them here.
 """
 
+import argparse
 import functools
+import types
 
 import numpy as np
 import torch
@@ -53,6 +55,7 @@ class _CourseDataset(Dataset):
     labelled = True
 
     def __init__(self, dataset, args):
+        let_torch_load_settings()
         self.dataset = dataset
         self.max_length = getattr(args, "max_length", None) or 512
         self.tokenizer = _tokenizer(getattr(args, "model", None))
@@ -66,12 +69,9 @@ class _CourseDataset(Dataset):
 
     def encode(self, sentences):
         """[B] sentences, each on its own, as (ids, token types, mask), int64 [B, T], padded on the right."""
-        sequences = self.tokenizer.encode([(sentence,) for sentence in sentences], self.max_length)
-        lengths = torch.from_numpy(sequences.lengths)
-        mask = torch.arange(int(lengths.max())) < lengths[:, None]  # [B, T]
-        ids = torch.full(mask.shape, self.tokenizer.pad)
-        ids[mask] = torch.from_numpy(sequences.ids).long()  # row after row, as the tokens lie end to end
-        return ids, torch.zeros_like(ids), mask.long()
+        return padded(
+            self.tokenizer.encode([(sentence,) for sentence in sentences], self.max_length), self.tokenizer.pad
+        )
 
     def labels_and_ids(self, columns):
         """What ends every batch; `columns` are those of the rows after the sentences."""
@@ -106,6 +106,31 @@ class SentencePairDataset(_CourseDataset):
 
 class SentencePairTestDataset(SentencePairDataset):
     labelled = False
+
+
+DATASETS = {  # split -> (of sentences, of pairs)
+    "dev": (SentenceClassificationDataset, SentencePairDataset),
+    "test": (SentenceClassificationTestDataset, SentencePairTestDataset),
+}
+
+
+def let_torch_load_settings():
+    """The course's scripts save their settings and NumPy's random state with the weights, and torch.load refuses such
+    classes since 2.6. These few hold data and do nothing, so they are let in; any other still is refused."""
+    array = np.zeros(1, np.uint32)
+    rebuild = array.__reduce__()[0]  # the function that a pickled array names, wherever NumPy keeps it
+    kinds = (argparse.Namespace, types.SimpleNamespace, np.ndarray, np.dtype, type(array.dtype), rebuild)
+    torch.serialization.add_safe_globals(list(kinds))
+
+
+def padded(sequences, pad):
+    """Sequences -> (ids, token types, mask), int64 [B, T], padded on the right; the mask is 1 for a token."""
+    lengths = torch.from_numpy(sequences.lengths)
+    mask = torch.arange(int(lengths.max())) < lengths[:, None]  # [B, T]
+    ids, types = torch.full(mask.shape, pad), torch.zeros(mask.shape, dtype=torch.int64)
+    ids[mask] = torch.from_numpy(sequences.ids).long()  # row after row, as the tokens lie end to end
+    types[mask] = torch.from_numpy(sequences.types).long()
+    return ids, types, mask.long()
 
 
 def without_pads(ids, mask):

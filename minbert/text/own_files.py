@@ -1,10 +1,13 @@
 """Files that somebody brings: which form they have, and which classes are in them.
 
-A file has commas or tabs between its columns, or a JSON object a line. Which of them it is, its name and its first line
-tell: `.jsonl` and `.jsonl.gz`, else the sign that divides the header into the columns asked for.
+A file has commas or tabs between its columns, or a JSON object a line, or is in CMU's form, `label ||| text`. Which of
+them it is, its name and its first line tell: `.jsonl` and `.jsonl.gz`, else the sign that divides the header into the
+columns asked for.
 """
 
 import csv
+import re
+from pathlib import Path
 
 import datasets
 from minbert.files import UserError, short
@@ -13,17 +16,20 @@ from minbert.readers import lines_of
 MOST_LABELS = 1000
 FEW_LABELS = 20  # so many are always classes; of more, there must be two rows for each
 LONGEST_LABEL = 100  # characters
+BARS = re.compile(rf"[^|]{{1,{LONGEST_LABEL}}} \|\|\| ")  # how a line of CMU's form begins
 
 
 def form_of(path, columns):
     """The form of a file (datasets.Task.format) that has these columns: "comma"; with tabs "csv" if its name ends so,
-    else "tsv"; "jsonl". Raises UserError for a file that is not there, is empty or has other columns."""
+    else "tsv"; "jsonl"; "bars". Raises UserError for a file that is not there, is empty or has other columns."""
     name = str(path).removesuffix(".gz")
     line, first = next(((number, text) for number, text in lines_of(path) if text.strip()), (0, None))
     if first is None:
         raise UserError(f"{path}: the file is empty; expected a header line and rows")
     if name.endswith(".jsonl") or first.lstrip().startswith("{"):
         return "jsonl"
+    if BARS.match(first) and set(columns) <= {*datasets.BARS}:
+        return "bars"
     headers = {"csv" if name.endswith(".csv") else "tsv": _cells(first, "\t"), "comma": _cells(first, ",")}
     for form, header in headers.items():
         if set(columns) <= set(header):
@@ -35,6 +41,11 @@ def form_of(path, columns):
     header = max(headers.values(), key=len)
     missing = next(column for column in columns if column not in header)
     raise UserError(f"{path}, line {line}: no column {missing!r} in the header; there are {short(', '.join(header))}")
+
+
+def in_bars(path):
+    """Whether there is a file at `path` whose first line is `label ||| text`."""
+    return Path(path).is_file() and bool(BARS.match(next((text for _, text in lines_of(path)), "")))
 
 
 def _cells(line, delimiter):

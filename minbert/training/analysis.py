@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
-from evaluation import confusion_matrix, per_class, task_scores
+from minbert.evaluation import confusion_matrix, per_class, task_scores
 from minbert.files import written_whole
 from minbert.training.calibration import calibration
 from minbert.training.examples import behind_cells, behind_points

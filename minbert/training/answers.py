@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-import evaluation
+from minbert import evaluation
 from minbert.files import UserError, short
 
 PORTION = 20_000  # texts whose embeddings are held at a time; within it they are sorted by length

@@ -7,10 +7,9 @@ attempt is an ordinary run in a folder of its own below, `lr-2e-05`, so a grid t
 import shutil
 from pathlib import Path
 
-import evaluation
+from minbert import evaluation
 from minbert.files import UserError, remove_unfinished, write_json, write_text, written_whole
 from minbert.flags import checks as command_line
-from minbert.flags.groups import OUTPUTS
 from minbert.flags.methods import PLAIN
 from minbert.training.run_folder import (
     check_inputs_stay,
@@ -23,6 +22,7 @@ from minbert.training.run_folder import (
     refuse_links,
     take_over_threads,
     tidy,
+    written,
 )
 from minbert.training.run_report import write_report
 from minbert.training.saved import GRID, RUN, saved_record, saved_scores
@@ -73,8 +73,9 @@ class Grid:
             folder = self._attempt(rate)
             if not is_finished(folder):
                 # "Given", so that an attempt's own record has no say: no outputs, and the grid's plain models.
-                settled = OUTPUTS if self.options.pseudo_labels.label_scheme is None else command_line.WRITTEN
-                none = {**dict.fromkeys(OUTPUTS), "given": (*self.options.given, *settled)}
+                outputs = command_line.PREDICTIONS
+                settled = outputs if self.options.pseudo_labels.label_scheme is None else command_line.WRITTEN
+                none = {**dict.fromkeys(outputs), "given": (*self.options.given, *settled)}
                 changed = self.options.changed(lr=rate, run_dir=str(folder), resume=True, **none)
                 yield f"attempt at rate {rate:g}: {folder}", changed
 
@@ -90,14 +91,21 @@ class Grid:
         return f"best rate {best:g} (dev scores: {tried}); results in {self.folder}\n{write_report(self.folder)}"
 
     def _write_outputs(self, source):
-        """The best attempt's predictions, where --sst_dev_out and its kin say."""
-        outputs = self.options.run.outputs
-        check_inputs_stay(outputs, saved_record(source / RUN))
+        """The best attempt's predictions, where --sst_dev_out and its kin say, and --predictions_dir."""
+        outputs, place = self.options.run.outputs, self.options.run.predictions_dir
+        check_inputs_stay(written(self.options), saved_record(source / RUN))
+        found = source / "predictions"
+        copies = []  # not where an earlier version wrote each attempt's straight to the place
         for flag, path in outputs.items():
-            own = source / "predictions" / f"{flag.removesuffix('_out').replace('_', '-')}-output.csv"
-            if own.is_file():  # not so where an earlier version wrote each attempt's straight to the place
-                Path(path).parent.mkdir(parents=True, exist_ok=True)
-                write_text(path, own.read_text(encoding="utf-8"), over=evaluation.PREDICTIONS)
+            name = flag.removesuffix("_out").replace("_", "-")
+            copies += [(own, Path(path)) for own in found.glob(f"*{name}-output.*")]
+        if place:
+            names = [*found.glob("*-out.csv")] or [*found.glob("*-output.*")]
+            copies += [(own, Path(place) / own.name) for own in names]
+        for own, path in copies:
+            evaluation.check_replaceable_predictions(path)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_text(path, own.read_text(encoding="utf-8"))
 
     def _take_over(self, source, rate):
         """Copy the best attempt's files into the grid's folder, config.json with the grid's flags last."""

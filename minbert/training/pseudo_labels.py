@@ -15,9 +15,9 @@ import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import save
 
-import evaluation
 import labeling
 from datasets import Examples, Task, fingerprint
+from minbert import evaluation
 from minbert.files import UserError, openable, reading, remove_unfinished, sha256, write_json, write_text, written_whole
 from minbert.flags import checks as command_line
 from minbert.flags.parser import DEFAULTS

@@ -5,11 +5,11 @@ analysis.json     confusion matrices, fits, the worst errors of the dev sets;  a
 """
 
 import zipfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-import evaluation
 from datasets import TASKS
+from minbert import evaluation
 from minbert.files import write_json, written_whole
 from minbert.training import analysis
 
@@ -34,28 +34,28 @@ def scores_of(tasks, data, split, predictions):
 @dataclass(frozen=True)
 class PredictionFiles:
     """The prediction files of a run or evaluation in `folder`: in its predictions/, or where --sst_dev_out and its kin
-    say.
+    say; and copies where --predictions_dir says.
 
-    tasks: {name: Task}. model: the group of flags, for the names of files. outputs: {"sst_dev_out": path, ...}.
+    tasks: {name: Task}. model: the group of flags, for the names of files. run: the group of flags that say where.
     """
 
     folder: Path
     tasks: dict
     model: object
-    outputs: dict = field(default_factory=dict)
+    run: object
 
     def write(self, data, split, predictions):
         """The files of one split, from its predictions {task: Predictions}."""
         for name, said in predictions.items():
-            task, ids = self.tasks[name], data[name][split].examples.ids
-            for path in self._paths(task, split):
-                evaluation.write_predictions(path, task, ids, said.values)
-            if split in task.submission:
-                evaluation.write_submission(self._own, task, ids, said.values, split)
+            examples = data[name][split].examples  # whose task knows the form of its file
+            for path in self._paths(examples.task, split):
+                evaluation.write_predictions(path, examples.task, examples.ids, said.values, examples.texts)
+            if split in examples.task.submission:
+                evaluation.write_submission(self._own, examples.task, examples.ids, said.values, split)
 
     def missing(self, data, split):
         """Those of one split that are not there."""
-        tasks = [task for name, task in self.tasks.items() if split in data[name]]
+        tasks = [data[name][split].examples.task for name in self.tasks if split in data[name]]
         paths = [path for task in tasks for path in self._paths(task, split)]
         paths += [self._own / task.submission[split] for task in tasks if split in task.submission]
         return [path for path in paths if not path.is_file()]
@@ -65,11 +65,13 @@ class PredictionFiles:
         return Path(self.folder) / "predictions"
 
     def _paths(self, task, split):
-        paths = evaluation.prediction_files(
-            self._own, task, split, self.model.option, alone=self.model.tasks == [task.name]
-        )
-        explicit = self.outputs.get(f"{task.file_name}_{split}_out")
-        return [Path(explicit), *paths[1:]] if explicit else paths
+        alone = self.model.tasks == [task.name]
+        paths = evaluation.prediction_files(self._own, task, split, self.model.mode, alone)
+        name = paths[-1].name  # the course's classifier.py, which trains a task alone, writes the second alone
+        outputs, place = self.run.outputs, self.run.predictions_dir
+        if explicit := outputs.get(f"{task.file_name}_{split}_out") or outputs.get(f"{split}_out"):
+            paths[0] = Path(explicit)
+        return [*paths, Path(place) / name] if place else paths
 
 
 def zip_submission(folder):

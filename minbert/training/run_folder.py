@@ -17,10 +17,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-import evaluation
 from datasets import fingerprint
-from minbert import hub
-from minbert.files import UNFINISHED, UserError, check_replaceable, remove_unfinished, sha256, write_json
+from minbert import evaluation, hub
+from minbert.files import UNFINISHED, UserError, remove_unfinished, sha256, write_json
 from minbert.flags import checks as command_line
 from minbert.flags.extension import extension
 from minbert.flags.methods import PLAIN
@@ -92,7 +91,7 @@ def begin(options):
             raise UserError(f"--epochs {options.schedule.epochs}: {folder} has done {done}; give more to go on")
     check_device(options.model, "the run to resume used --use_gpu, but" if saved else "--use_gpu:")
     check_outputs(options, folder)
-    for path in map(Path, options.run.outputs.values() if saved else ()):
+    for path in [Path(path) for _, path in written(options)] if saved else ():
         remove_unfinished(path.parent, path.name)
     if options.run.tensorboard:
         tensorboard_writer()
@@ -104,7 +103,7 @@ def begin(options):
     data, notes = read_data(options, tokenizer)
     print(told(data, notes))
     config = describe_run(command_line.to_saved(options), options.model, found, data, notes)
-    check_inputs_stay(options.run.outputs, config)
+    check_inputs_stay(written(options), config)
     if saved:
         check_unchanged(folder, saved, config)
         if before := [*saved.get("went_on_from", ()), *([extended] if extended else [])]:
@@ -189,13 +188,24 @@ def check_outputs(options, folder):
                 f"{folder}: its record says --{flag} {path}, which is outside of it; if that may be written to, say "
                 f"so with --{flag} once more"
             )
-    for flag, path in options.run.outputs.items():
+    for flag, path in written(options):
         parent = Path(path).absolute().parent
         while not parent.exists():
             parent = parent.parent
         if not parent.is_dir() or not os.access(parent, os.W_OK) or Path(path).is_dir():
             raise UserError(f"--{flag} {path}: cannot be written there; choose another file")
-        check_replaceable(path, evaluation.PREDICTIONS)
+        evaluation.check_replaceable_predictions(path)
+
+
+def written(options):
+    """[(flag, path)] of the prediction files that are not in the run's folder."""
+    found, place, scored = list(options.run.outputs.items()), options.run.predictions_dir, options.scored
+    for task in scored.values() if place else ():
+        for split in ("dev", "test"):
+            alone = list(scored) == [task.name]
+            path = evaluation.prediction_files(place, task, split, options.model.mode, alone)[-1]
+            found.append(("predictions_dir", str(path)))
+    return found
 
 
 def outside(options, folder):
@@ -212,7 +222,7 @@ def check_inputs_stay(outputs, config):
     """Refuse a prediction file that would take the place of one that the run reads, whatever that looks like."""
     parts = [part for splits in config["data"].values() for part in splits.values()]
     read = {os.path.realpath(part[kind]) for part in parts for kind in ("file", "labels_file") if kind in part}
-    for flag, path in outputs.items():
+    for flag, path in outputs:
         if os.path.realpath(path) in read:
             raise UserError(f"--{flag} {path}: the run reads that file; choose another one to write")
 

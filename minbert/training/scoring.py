@@ -2,7 +2,7 @@
 
 import math
 
-import evaluation
+from minbert import evaluation
 from minbert.methods.objective import FROM_COPIES
 from minbert.training import results, screen
 from minbert.training.checkpoint import save_weights

@@ -43,7 +43,7 @@ class Trainer:
         teacher = self.teacher and self.teacher.model
         self.objective = Objective(model, data, options.regularizers, options.unlabelled, teacher, self.frozen)
 
-        self.files = results.PredictionFiles(folder, model.tasks, options.model, options.run.outputs)
+        self.files = results.PredictionFiles(folder, model.tasks, options.model, options.run)
         trained = [model.tasks[name] for name in options.tasks]
         self.exam = DevExam(data, trained, self.files, options.run.patience, self.frozen, writer)
         self.loop = Loop(

@@ -1,9 +1,12 @@
 """Reference put back: full marks. Blank: none. One function blank: its checks and only its checks are lost."""
 
+import json
+
 import pytest
 from assignments_graded import ALL, reference, written
 
-from assignments.school import tree, worlds
+from assignments.school import manifest, tree, worlds
+from assignments.school.judging import Check, judge
 
 EVERY = [(name, dialect) for name, each in ALL.items() for dialect in each.dialects]
 
@@ -27,6 +30,34 @@ def test_the_reference_gets_full_marks_and_a_blank_none(grade, tmp_path, name, d
     whole = grade.whole(name, written(tmp_path / "whole", sources))
     assert [check.message for check in whole.checks if not check.passed] == []
     assert (whole.points, whole.dialect, whole.notes) == (assignment.points, dialect, [])
+
+
+@pytest.mark.parametrize(("name", "dialect"), EVERY)
+def test_public_checks_need_nothing_that_comes_later(grade, name, dialect):
+    """In a handout's own tree, with what it builds on and its own parts written, all public checks pass."""
+    assignment, given = ALL[name], manifest.before(ALL[name], ALL)
+    files = tree.handout(assignment, ALL, given, dialect)
+    sources = {path: content.decode() for path, content in files.items() if path.endswith(".py")}
+    for target in assignment.parts[dialect].values():
+        sources[target.file] = worlds.blanks.put(sources[target.file], target.function, reference(target.file, dialect))
+    checks = [Check(**each) for each in json.loads(files["handout.json"])["checks"]]
+    with worlds.Folder(sources) as base:
+        request = {
+            "world": str(base.path),
+            "modules": {},
+            "base": str(base.path),
+            "dialect": dialect,
+            "assignment": name,
+            "cases": [[check.probe, check.inputs] for check in checks],
+            "forbidden": [],
+            "seconds": 60,
+            "memory": 4 << 30,
+            "hidden": [],
+        }
+        answers = grade.ask(request)["answers"]
+    for check, answer in zip(checks, answers, strict=True):
+        verdict = judge(check, answer)
+        assert verdict.passed, f"{check.name}: {verdict.message}"
 
 
 @pytest.mark.parametrize(("name", "dialect"), EVERY)
@@ -76,22 +107,21 @@ def test_chain_uses_the_students_own(tmp_path):
 
 
 @pytest.mark.parametrize(("name", "dialect"), EVERY)
-@pytest.mark.parametrize("lazy", ["return None", "raise ValueError('no')", "return args[0] if args else 0.0"])
-def test_doing_nothing_gets_nothing(grade, name, dialect, lazy):
-    """No check is passed by a function that does none of its work."""
+def test_refusing_everything_gets_nothing(grade, name, dialect):
+    _gets_nothing(grade, name, dialect, lambda first: "raise ValueError('no')")
+
+
+@pytest.mark.parametrize(("name", "dialect"), [each for each in EVERY if each[0] in ("a1", "a2", "a3", "a4")])
+def test_handing_back_what_came_in_gets_nothing(grade, name, dialect):
+    _gets_nothing(grade, name, dialect, lambda first: f"return {first}")
+
+
+def _gets_nothing(grade, name, dialect, lazy):
+    """No check is passed by a function that does none of its work; lazy: its first argument's name -> its body."""
     for part, target in ALL[name].parts[dialect].items():
-        if part in TRIVIAL and lazy.startswith("return args"):
-            continue
         source = reference(target.file, dialect)
-        node = worlds.blanks.find(source, target.function)
-        names = [argument.arg for argument in node.args.args if argument.arg != "self"]
-        body = lazy.replace("args[0] if args else 0.0", names[0] if names else "0.0")
+        arguments = [each.arg for each in worlds.blanks.find(source, target.function).args.args if each.arg != "self"]
         empty = tree.blanks.blank(source, target.function, "none", "x")
-        lines = empty.splitlines(keepends=True)
-        index = next(i for i, line in enumerate(lines) if 'NotImplementedError("x")' in line)
-        lines[index] = lines[index].replace('raise NotImplementedError("x")', body)
-        result = grade(name, part, {target.file: "".join(lines)}, dialect)
+        source = empty.replace('raise NotImplementedError("x")', lazy((arguments or ["None"])[0]))
+        result = grade(name, part, {target.file: source}, dialect)
         assert [check.name for check in result.checks if check.passed] == [], part
-
-
-TRIVIAL = {"rounded_if", "whole", "mask_tokens"}

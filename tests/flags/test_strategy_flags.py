@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from steps import one_step, padded
 
-import evaluation
+from minbert import evaluation
 from minbert.files import UserError
 from minbert.flags import parser as flags
 from minbert.layers import heads

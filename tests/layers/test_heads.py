@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+import says_why
 import torch
 import torch.nn.functional as F
 from head_cases import COSINES, HEADS, B, H, embeddings_for, head_of, labels_of, sigmoid
@@ -48,6 +49,11 @@ def by_hand(name, logits, labels):
         return np.where(y >= 2.5, 1 - z, np.maximum(z, 0)), 5 * (z + 1) / 2
     score = {"regression": 5 * sigmoid(z), "linear": z, "cosine scaled": 5 * z, "cosine shifted": 5 * (z + 1) / 2}[kind]
     return (score - y) ** 2, score
+
+
+@says_why.each_part_of("minbert/layers/heads.py")
+def test_known_mistakes(part):
+    says_why.assert_right(*part)
 
 
 @pytest.mark.parametrize("name", HEADS)

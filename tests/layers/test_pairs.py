@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import says_why
 import torch
 import torch.nn.functional as F
 
@@ -30,6 +31,11 @@ def by_hand(name, u, v):
         weights = np.exp([query @ key / np.sqrt(H) for key in (u, v)])
         attended.append((weights[0] * u + weights[1] * v) / weights.sum())
     return np.concatenate(attended)
+
+
+@says_why.each_part_of("minbert/layers/pairs.py")
+def test_known_mistakes(part):
+    says_why.assert_right(*part)
 
 
 def test_there_are_four():

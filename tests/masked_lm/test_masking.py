@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import says_why
 import torch
 import torch.nn.functional as F
 import transformers
@@ -41,6 +42,11 @@ def assert_the_rule(random):
     assert near(kept, chosen, 0.1 + 0.1 / 1000)
     assert near(len(swapped), chosen, 0.1 * 998 / 1000)
     assert near(sum(new < 500 for new in swapped), len(swapped), 0.5)  # any token of the vocabulary
+
+
+@says_why.each_part_of("minbert/masked_lm/masking.py")
+def test_known_mistakes(part):
+    says_why.assert_right(*part)
 
 
 def test_fifteen_percent_and_80_10_10():

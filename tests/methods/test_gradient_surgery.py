@@ -5,6 +5,7 @@ import weakref
 
 import numpy as np
 import pytest
+import says_why
 import torch
 from torch import nn
 
@@ -26,6 +27,11 @@ def reference(gradients, orders):
 
 def orders_of(generator, tasks):
     return [[j for j in torch.randperm(tasks, generator=generator).tolist() if j != i] for i in range(tasks)]
+
+
+@says_why.each_part_of("minbert/methods/gradient_surgery.py")
+def test_known_mistakes(part):
+    says_why.assert_right(*part)
 
 
 def test_by_hand():

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+import says_why
 import torch
 import torch.nn.functional as F
 
@@ -72,6 +73,11 @@ class Model:
 
 
 # ------------------------------------------------------------------------------------------------------- divergence
+
+
+@says_why.each_part_of("minbert/methods/regularizers.py")
+def test_known_mistakes(part):
+    says_why.assert_right(*part)
 
 
 @pytest.mark.parametrize("choice", [{}, {"sst_head": "coral"}])

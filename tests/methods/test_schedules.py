@@ -4,6 +4,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
+import says_why
 
 from minbert.methods.schedules import (
     SCHEDULES,
@@ -45,6 +46,11 @@ def parts_of(steps):
 
 
 # --------------------------------------------------------------------------------------- each schedule as its name says
+
+
+@says_why.each_part_of("minbert/methods/schedules.py")
+def test_known_mistakes(part):
+    says_why.assert_right(*part)
 
 
 def test_the_longest_task_sets_the_length_of_simultaneous_sequential_and_mtdnn_upsample():

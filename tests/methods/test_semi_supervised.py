@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import says_why
 import torch
 import torch.nn.functional as F
 
@@ -103,6 +104,11 @@ BY_HAND = {
     ("exp", 5): (0.2053903576, 0.2188141967, 0.2656679989, 0.4292038375, 1.0),
     ("exp", 26): (0.0449403337, 0.0610747556, 0.1173894218, 0.3139469201, 1.0),
 }
+
+
+@says_why.each_part_of("minbert/methods/semi_supervised.py")
+def test_known_mistakes(part):
+    says_why.assert_right(*part)
 
 
 @pytest.mark.parametrize(("schedule", "num_classes"), BY_HAND)

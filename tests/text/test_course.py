@@ -22,6 +22,7 @@ from datasets import (
     load_multitask_test_data,
 )
 from minbert import hub
+from minbert.files import UserError
 from minbert.text import course
 from minbert.text.tokenization import Tokenizer
 from multitask_classifier import MultitaskBERT
@@ -242,3 +243,49 @@ def test_a_students_weights_with_the_starters_position_ids_load(tiny_model):
     BertModel(model.config).load_state_dict(weights)
     whole = MultitaskBERT(model, {"sst": TASKS["sst"]})
     whole.load_state_dict({**whole.state_dict(), "bert.position_ids": torch.arange(512)[None]})
+
+
+class Students(BertModel):
+    """A model in the manner of the course's starter: its positions are a buffer, and it asks for its dtype."""
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.register_buffer("position_ids", torch.arange(config.max_position_embeddings).unsqueeze(0))
+
+    def embed(self, ids, positions, types):
+        return super().embed(ids, self.position_ids[0, positions], types)
+
+
+def distance(one, other):
+    """The largest difference of the two outputs for some ids."""
+    ids = torch.arange(5, 25).view(2, 10)
+    with torch.no_grad():
+        one, other = one(ids), other(ids)
+    return max((one[key] - other[key]).abs().max().item() for key in one)
+
+
+def test_a_students_constants_have_their_values(tiny_model, tmp_path):
+    """The starter's position_ids: no file has them, and a buffer made on "meta" would hold whatever was in memory."""
+    model = Students.from_pretrained(tiny_model)
+    assert torch.equal(model.position_ids, torch.arange(512)[None])
+    assert not any(parameter.is_meta for parameter in model.parameters())
+    assert distance(BertModel.from_pretrained(tiny_model), model) == 0
+    model.save_pretrained(tmp_path / "again")
+    assert distance(model, Students.from_pretrained(tmp_path / "again")) == 0
+    copy = Students(model.config)
+    copy.load_state_dict(model.state_dict())  # strict: as the starters' scripts read back what they saved
+    assert distance(model, copy.eval()) == 0
+
+
+def test_a_model_says_its_dtype(tiny_model):
+    model = BertModel.from_pretrained(tiny_model)
+    assert model.dtype is torch.float32
+    assert model.double().dtype is torch.float64
+
+
+def test_a_model_without_the_task_says_so(tiny_model):
+    """And not by a KeyError out of the middle of torch."""
+    model = MultitaskBERT(BertModel.from_pretrained(tiny_model), {"sts": TASKS["sts"]})
+    ids = torch.tensor([[2, 5, 3]])
+    with pytest.raises(UserError, match="sst: this model has no head for it; its tasks are sts"):
+        model.predict_sentiment(ids, torch.ones_like(ids))

@@ -9,7 +9,7 @@ from own_text import NAMES, flags_of, rows_of, written
 
 from datasets import Task
 from minbert.files import UserError
-from minbert.text.own_files import form_of, labels_in, read_own, with_labels
+from minbert.text.own_files import form_of, in_bars, labels_in, read_own, with_labels
 
 
 def task_of(path, labels=(), text=("subject",), **more):
@@ -183,3 +183,21 @@ def test_a_run_without_an_own_task_stays_as_it_is():
     options = tiny.options_of()
     assert with_labels(options) is options
     assert np.all([not task.own for task in options.scored.values()])
+
+
+def test_cmu_s_form(tmp_path):
+    """`label ||| text`, no header; a line without a text is left out, and a text may hold the bars once more."""
+    path = tmp_path / "sst.txt"
+    path.write_text("3 ||| A fine film . \n\n0 ||| dull ||| slow\n2\n 1 |||  \n4 ||| Nice\n")
+    task = Task("own", "classification", ("0", "1", "3", "4"), ("text",), "label", "accuracy", {}, "", own=True)
+    found = read_own(task, path, "train")
+    assert found.texts == [("A fine film .",), ("dull ||| slow",), ("Nice",)]
+    assert found.labels.tolist() == [2, 0, 3]
+    assert found.ids == ["0", "1", "4"]
+    assert [line for line, _ in found.skipped] == [4, 5]
+    assert read_own(task, path, "test").labels is None
+    assert in_bars(path)
+    assert not in_bars(tmp_path / "none.txt")
+    (tmp_path / "mail.csv").write_text("text,label\na ||| b,1\n")
+    assert not in_bars(tmp_path / "mail.csv")
+    assert form_of(tmp_path / "mail.csv", ["text", "label"]) == "comma"

@@ -9,7 +9,7 @@ import sklearn.metrics
 from matplotlib.figure import Figure
 
 from datasets import TASKS, Examples
-from evaluation import Predictions, task_scores
+from minbert.evaluation import Predictions, task_scores
 from minbert.training import analysis
 
 SST, QUORA, STS, MNLI = (TASKS[name] for name in ("sst", "quora", "sts", "mnli"))

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-import evaluation
 from bert import BertModel
 from datasets import TASKS
+from minbert import evaluation
 from minbert.files import UserError
 from minbert.text.tokenization import Tokenizer
 from minbert.training import answers

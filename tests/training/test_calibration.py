@@ -5,7 +5,7 @@ import pytest
 from test_analysis import examples_of, random_case, random_scores
 
 from datasets import TASKS, Task
-from evaluation import Predictions
+from minbert.evaluation import Predictions
 from minbert.training import examples as behind
 from minbert.training.analysis import analyse
 from minbert.training.calibration import calibration

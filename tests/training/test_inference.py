@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-import evaluation
 from bert import BertModel
 from datasets import TASKS
-from evaluation import Predictions
+from minbert import evaluation
+from minbert.evaluation import Predictions
 from minbert.files import UserError
 from minbert.text.tokenization import Tokenizer
 from minbert.training import inference

@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 
-import evaluation
 import multitask_classifier
 from datasets import TASKS
+from minbert import evaluation
 from minbert.files import UserError
 from minbert.hub import resolve
 from minbert.methods.schedules import Batches

@@ -14,9 +14,9 @@ import tiny
 import torch
 from safetensors.torch import load_file
 
-import evaluation
 import minbert
 from datasets import FIVE_STARS, TASKS, read
+from minbert import evaluation
 from minbert.files import UserError
 from minbert.training.run_folder import find_model
 from multitask_classifier import build_model

@@ -8,7 +8,7 @@ import tiny
 import torch
 from safetensors.torch import load_file
 
-import evaluation
+from minbert import evaluation
 from minbert.training import analysis, loop
 
 FINETUNE = ("--option", "finetune", "--lr", "1e-3")
