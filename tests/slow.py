@@ -108,6 +108,7 @@ SLOW = {
     "training/test_pseudo_labels.py": 7,
     "training/test_resume.py": 74,
     "training/test_run_report.py": 40,
+    "training/test_same_figures.py": 7,
     "training/test_saved_runs.py": 9,
     "training/test_semi_supervised_runs.py": 19,
     "training/test_step_log.py": 9,
