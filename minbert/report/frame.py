@@ -78,9 +78,9 @@ def decades(low, high):
 
 
 def short(value):
-    """A number at an axis: 0.25, 1,500, 20k, 2e-05."""
+    """A number at an axis: 0.25, 1,500, 20k, 2e-05, 0.000105."""
     if value and (abs(value) < 1e-3 or abs(value) >= 1e9):
-        return f"{value:.2g}"
+        return f"{value:.3g}"
     if abs(value) >= 1e6:
         return f"{value / 1e6:g}M"
     if abs(value) >= 1e4:

@@ -19,6 +19,7 @@ from minbert.readers import lines_of
 from minbert.training.answers import KINDS, answer, digits, heads_by_kind
 
 BATCH = 256  # lines answered together: a large file runs at full speed, and no more of it is held in memory
+TABLES = (".csv", ".csv.gz", ".jsonl", ".jsonl.gz", ".json")  # a .tsv may well hold pairs of sentences
 MOST_NAMED = 5  # up to so many classes each is printed with its probability; of more, the first TOP
 TOP = 3
 
@@ -29,13 +30,18 @@ TOP = 3
 def read_lines(path=None):
     """The lines of a UTF-8 file, or of standard input (path None), as they come.
 
-    At a terminal one line on standard error says what to type. UserError, now for a file that cannot be opened and
-    later for a line that is no text, with its number.
+    At a terminal one line on standard error says what to type. UserError, now for a file that cannot be opened or has a
+    table's name, and later for a line that is no text, with its number.
     """
     if path is None:
         if interactive(path):
             print("type a sentence, or two with a tab between them; Ctrl-D ends", file=sys.stderr)
         return _without_ends(sys.stdin.buffer, "standard input")
+    if str(path).endswith(TABLES):  # its header and labels would be answered too
+        raise UserError(
+            f"{path}: a table; expected lines, a sentence each or a pair with a tab between: write its column of texts "
+            "into a .txt, or ask from Python (minbert.load)"
+        )
     try:
         return _without_ends(Path(path).open("rb"), path)
     except OSError as error:

@@ -40,7 +40,7 @@ def test_epochs_have_no_halves():
 @pytest.mark.parametrize(
     ("value", "said"),
     [(0, "0"), (0.25, "0.25"), (0.30000000000000004, "0.3"), (1500, "1,500"), (20000, "20k"), (3e6, "3M"),
-     (2e-5, "2e-05"), (-0.5, "-0.5")],
+     (2e-5, "2e-05"), (1.05e-4, "0.000105"), (-0.5, "-0.5")],
 )  # fmt: skip
 def test_numbers_at_an_axis(value, said):
     assert short(value) == said

@@ -282,8 +282,10 @@ def test_a_grid_that_was_stopped_is_continued(labels, run, home, tiny_model):
     assert result_of("independent") is not None
     job = jobs.Job(GRID, GRID.rows[1], 11711)
     (folder / "config.json").unlink()
-    flags = {"model": str(tiny_model), **job.flags}
+    flags = {"model": str(tiny_model), "skip_test": True, **job.flags}
     assert standing.can_continue(job, flags)
+    with_test = {name: value for name, value in flags.items() if name != "skip_test"}
+    assert not standing.can_continue(job, with_test)  # it would leave test predictions out again
     assert not standing.can_continue(job, {**flags, "lr": "2e-5,5e-5"})
 
 

@@ -280,6 +280,10 @@ def test_files_that_cannot_be_read(tmp_path):
         inference.read_lines(tmp_path / "none.txt")  # at once, before a model is loaded
     with pytest.raises(UserError, match="cannot be read"):
         inference.read_lines(tmp_path)
+    for name in ("mail.csv", "mail.jsonl", "mail.jsonl.gz"):
+        (tmp_path / name).write_text("subject,kind\nbuy,spam\n")
+        with pytest.raises(UserError, match=rf"{name}: a table; expected lines, a sentence each"):
+            inference.read_lines(tmp_path / name)
     path = tmp_path / "latin.txt"
     path.write_bytes(b"fine\ncaf\xe9\n")
     lines = inference.read_lines(path)

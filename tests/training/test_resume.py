@@ -216,7 +216,7 @@ def test_other_flags_are_refused(stopped, argv_of, change):
     before = contents(stopped)
     line = tiny.script(*argv_of(stopped, "--epochs", 2), *change, "--resume").error
     assert f"error: {change[0]} " in line
-    assert "the run to resume has" in line
+    assert "the run to resume " in line  # has another value, or was planned for so many epochs
     assert contents(stopped) == before
 
 

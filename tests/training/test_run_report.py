@@ -191,7 +191,7 @@ def test_without_jinja2_a_run_ends_well_and_says_how_to_get_it(tmp_path, tiny_mo
         patch.setattr(page, "can_render", lambda: False)
         outcome = run("--epochs", 1)
     assert outcome.code == 0
-    (told,) = [line for line in outcome.out.splitlines() if "jinja2" in line]
+    (told,) = [line for line in outcome.out.splitlines() if "the package jinja2" in line]
     assert told.startswith(
         "no report.html was written: it needs the package jinja2 (pip install jinja2); then --resume"
     )
