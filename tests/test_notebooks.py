@@ -59,7 +59,7 @@ def test_it_runs_from_top_to_bottom(path, tmp_path):
         capture_output=True,
         text=True,
         timeout=600,
-        env=tiny.environment(MPLBACKEND="Agg", TMPDIR=str(tmp_path), HF_HUB_OFFLINE="1", EPOCHS="2"),
+        env=tiny.environment(MPLBACKEND="Agg", TMPDIR=str(tmp_path), HF_HUB_OFFLINE="1", EPOCHS="1"),
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert not [line for line in done.stderr.splitlines() if "Warning" in line], done.stderr

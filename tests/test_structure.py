@@ -124,6 +124,12 @@ def test_tests_mirror_the_tree():
     assert {path.name for path in (ROOT / "tests").iterdir() if path.is_dir()} - beside == wings
 
 
+def test_no_two_test_files_share_a_name():
+    """pytest imports them by it, and would find one twice."""
+    names = [path.name for path in TESTS.rglob("test_*.py")]
+    assert sorted(set(names)) == sorted(names)
+
+
 def test_files_can_be_read_in_one_sitting():
     lengths = {
         path: len(path.read_text(encoding="utf-8").splitlines())

@@ -7,6 +7,7 @@ Everything is float64. Shapes as in bert.py: B sequences, T tokens, H hidden siz
 """
 
 import importlib
+from unittest import mock
 
 import torch
 
@@ -78,9 +79,9 @@ class Ours(Student):
     def attention(self, sizes, weights, x, mask, train=False, block_scores=None):
         """x [B, T, H], mask [B, T] of 1 and 0 -> [B, T, H] with zeros at pads. block_scores: how many scores a block
         of sequences may have, for several small blocks in place of one."""
-        if block_scores:
-            self.packing.BLOCK_SCORES["cpu"] = block_scores
-        return self._packed(self.loaded(self.bert.BertSelfAttention(self.config(sizes)), weights, train), x, mask)
+        module = self.loaded(self.bert.BertSelfAttention(self.config(sizes)), weights, train)
+        with mock.patch.dict(self.packing.BLOCK_SCORES, {"cpu": block_scores} if block_scores else {}):
+            return self._packed(module, x, mask)
 
     def layer(self, sizes, weights, x, mask, train=False):
         return self._packed(self.loaded(self.bert.BertLayer(self.config(sizes)), weights, train), x, mask)

@@ -35,6 +35,18 @@ def test_kinds_of_heads(attention, said):
     assert heads.in_words(attention, TOKENS) == said
 
 
+def test_shares_of_an_attention_that_is_even():
+    found = heads.shares(torch.full((5, 5), 0.2), TOKENS)
+    neighbours, others = pytest.approx(4 * 0.2 / 5), pytest.approx(0.2)  # four tokens have a next one
+    assert found == {
+        "the next token": neighbours,
+        "the previous token": neighbours,
+        "the token itself": others,
+        "[CLS]": others,
+        "[SEP]": others,
+    }
+
+
 def test_entropy():
     assert heads.entropy(torch.eye(5)) == 0
     assert heads.entropy(torch.full((5, 5), 0.2)) == pytest.approx(math.log(5))
