@@ -115,7 +115,8 @@ def check(options):
     options = argparse.Namespace(**vars(options))
     if options.fine_tune_mode:
         if "option" in options.given and options.option != MODES[options.fine_tune_mode]:
-            raise UserError(f"--fine_tune_mode {options.fine_tune_mode} is --option {MODES[options.fine_tune_mode]}")
+            mode = f"--fine_tune_mode {options.fine_tune_mode} is --option {MODES[options.fine_tune_mode]}"
+            raise UserError(f"{mode}, not {options.option}: leave one of them out")
         options.option = MODES[options.fine_tune_mode]
     if options.lr is None:
         options.lr = LEARNING_RATES[options.option]

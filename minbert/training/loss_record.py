@@ -20,7 +20,7 @@ class LossRecord:
         self.device = device
         self.terms, self.shares = {}, {}
         self.running = math.nan  # of the whole loss: a mean over about the last RUNNING looks
-        self._unchecked = []  # (update, {(task, name): value}) since then
+        self._unchecked = []  # (update, {(task, name): value}) since the last look
 
     def add(self, losses, update):
         """Add a step's losses. Returns what `look` returns if it is time for one, otherwise None."""
