@@ -131,9 +131,11 @@ class MultitaskBERT(nn.Module):
 
     def head_of(self, task, rule="settled"):
         """The head of a task; `rule` is how labels are decoded from one that is shared. UserError where it has none."""
+        if task in self.heads:
+            return self.heads[task]
         if task not in self.tasks:
             raise UserError(f"{task}: this model has no head for it; its tasks are {', '.join(self.tasks)}")
-        return self.heads[task] if task in self.heads else self.heads[UNION].view(self.tasks[task], rule)
+        return self.heads[UNION].view(self.tasks[task], rule)
 
     # What the course's scripts call, on padded ids and masks [B, T] of separately encoded sentences.
 
