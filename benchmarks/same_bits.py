@@ -189,7 +189,8 @@ def saved(before, files, scratch, name):
             read.append(home.rename(scratch / f"{name}, read {len(read)}"))
         home.mkdir()
         run(before, command, files, stop=lambda: any(home.glob(upon)))
-        run(ROOT, f"{command.split()[0]} --resume {{home}}/run", files)
+        again = "--plain_dir {home}/plain" * ("--plain_dir" in command)  # outside the run: it has to be said once more
+        run(ROOT, f"{command.split()[0]} --resume {{home}}/run {again}", files)
     except Failed as failed:
         return "-", str(failed)
     found = {"read": first_difference(*read), "resumed": first_difference(whole, home)}
