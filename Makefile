@@ -29,7 +29,7 @@ run: .venv/run.stamp  ## train on the sample data and print the scores (EPOCHS=5
 	$(PY) multitask_classifier.py $(RUN_FLAGS) $(ARGS)
 
 test: lint  ## check the style, then run the tests
-	$(PY) -m pytest $(ARGS)
+	$(PY) -m pytest -n auto --dist loadfile $(ARGS)
 
 quick: .venv/dev.stamp  ## the tests that take less than half a minute together
 	$(PY) -m pytest -m "not slow and not gpu" $(ARGS)

@@ -8,6 +8,9 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is imported; see multitask_classifier.py
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # as many processes as cores: a thread each, and so for all that they start
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
 import real_data  # noqa: F401  (reads MINBERT_DATA before it is taken away)
 import tiny
