@@ -202,7 +202,8 @@ def run(tree, command, files, stop=None):
     which must be what ends it. Raises Failed."""
     script, *flags = command.format(**files).split()
     trains = script in ("multitask_classifier.py", "pretraining.py") and not {"--evaluate", "--predict"} & {*flags}
-    if trains and "keep_state" in (tree / "minbert" / "flags" / "groups.py").read_text():
+    groups = tree / "minbert" / "flags" / "groups.py"  # an older layout has none, and lets no state go
+    if trains and groups.is_file() and "keep_state" in groups.read_text():
         flags.append("--keep_state")  # so that the last epoch's weights are there to be compared
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
