@@ -6,6 +6,13 @@ must have, or None where it is enough that the bug is caught).
 
 BERT = "bert.py"
 OPT = "optimizer.py"
+HEADS = "minbert/layers/heads.py"
+PAIRS = "minbert/layers/pairs.py"
+SEMI = "minbert/methods/semi_supervised.py"
+MASK = "minbert/masked_lm/masking.py"
+SURGERY = "minbert/methods/gradient_surgery.py"
+SCHED = "minbert/methods/schedules.py"
+REG = "minbert/methods/regularizers.py"
 SCORES = "(q / math.sqrt(q.shape[-1])) @ k.transpose(-2, -1)"
 MASKED = "        if is_pad is not None:\n            scores = scores.masked_fill(is_pad, -math.inf)\n"
 MIXED = "return self.dropout(scores.softmax(dim=-1)) @ v"

@@ -1,16 +1,8 @@
 """Bugs that students make in a5 to a10 and the bonus, in the form of planted_bugs.py."""
 
-BERT = "bert.py"
-OPT = "optimizer.py"
-HEADS = "minbert/layers/heads.py"
-PAIRS = "minbert/layers/pairs.py"
-SEMI = "minbert/methods/semi_supervised.py"
-MASK = "minbert/masked_lm/masking.py"
-SURGERY = "minbert/methods/gradient_surgery.py"
-SCHED = "minbert/methods/schedules.py"
-REG = "minbert/methods/regularizers.py"
+from planted_bugs import BERT, HEADS, MASK, OPT, PAIRS, REG, SCHED, SEMI, SURGERY
+
 LABEL = "labeling.py"
-GELU = "inner = F.gelu(self.interm_dense(x))"
 CROSS = 'return F.cross_entropy(logits, self.class_of(labels), reduction="none")'
 BINARY = 'F.binary_cross_entropy_with_logits(logits.squeeze(-1), labels.to(logits.dtype), reduction="none")'
 KL = 'losses = F.kl_div(student, target, log_target=True, reduction="none").sum(dim=-1)'

@@ -3,29 +3,30 @@
 OTHERS: (assignment, part, file, what stands in the reference, another correct way).
 """
 
-BERT = "bert.py"
-OPT = "optimizer.py"
-HEADS = "minbert/layers/heads.py"
-PAIRS = "minbert/layers/pairs.py"
-SEMI = "minbert/methods/semi_supervised.py"
-MASK = "minbert/masked_lm/masking.py"
-SURGERY = "minbert/methods/gradient_surgery.py"
-SCHED = "minbert/methods/schedules.py"
-REG = "minbert/methods/regularizers.py"
-SCORES = "(q / math.sqrt(q.shape[-1])) @ k.transpose(-2, -1)"
-MIXED = "return self.dropout(scores.softmax(dim=-1)) @ v"
-UNPAD = "mixed.append(block.unpad(heads.transpose(1, 2)))"
-FIRST = "x = self.attention_layer_norm(x + self.attention_dropout(attended))"
-GELU = "inner = F.gelu(self.interm_dense(x))"
-SUM = "self.word_embedding(ids) + self.pos_embedding(positions) + self.tk_type_embedding(types)"
+from planted_bugs import (
+    BERT,
+    FIRST,
+    GELU,
+    HEADS,
+    MASK,
+    MIXED,
+    OPT,
+    PAIRS,
+    REG,
+    SCHED,
+    SCORES,
+    SEMI,
+    SUM,
+    SURGERY,
+    UNPAD,
+)
+from planted_bugs_of_methods import BINARY, CROSS, KL
+
 MEAN = "m.lerp_(gradient, 1 - beta1)"
 SQUARE = "v.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)"
 STEP = "parameter.addcdiv_(m, v.sqrt().add_(eps), value=-step_size)"
 DECAY = "parameter.add_(parameter, alpha=-decay)"
 BIAS = "step_size *= math.sqrt(1 - betas[1] ** step) / (1 - betas[0] ** step)"
-CROSS = 'return F.cross_entropy(logits, self.class_of(labels), reduction="none")'
-BINARY = 'F.binary_cross_entropy_with_logits(logits.squeeze(-1), labels.to(logits.dtype), reduction="none")'
-KL = 'losses = F.kl_div(student, target, log_target=True, reduction="none").sum(dim=-1)'
 
 OTHERS = [
     ("a1", "attention", BERT, SCORES, "torch.einsum('bhqd,bhkd->bhqk', q, k) / q.shape[-1] ** 0.5"),

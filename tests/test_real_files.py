@@ -3,30 +3,12 @@
 import csv
 import gzip
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 from real_data import needs, real
 
-import datasets
 from datasets import TASKS, read
-
-ROOT = Path(datasets.__file__).parent
-
-SST = "\tid\tsentence\tsentiment\n"
-STS = "\tid\tsentence1\tsentence2\tsimilarity\n"
-RTE = "index\tsentence1\tsentence2\tlabel\n"
-
-
-def written(folder, content, name="file.csv"):
-    path = folder / name
-    path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return path
-
-
-# --- real files
-
 
 # Of sets that are the same wherever they come from: rows that can be used, and rows skipped.
 ROWS = {

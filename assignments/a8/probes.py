@@ -3,15 +3,7 @@
 import torch
 from torch import nn
 
-
-def head_of(student, kind):
-    """A head of 4 inputs: 3 classes, one logit, or one score from 0 to 5."""
-    heads = student.heads
-    return {
-        "softmax": lambda: heads.SoftmaxHead(4, 3, 0.0),
-        "binary": lambda: heads.BinaryHead(4, 0.0),
-        "regression": lambda: heads.RegressionHead(4, (0.0, 5.0), 0.0),
-    }[kind]()
+from assignments.school.probing import head_of
 
 
 def number(student, inputs):

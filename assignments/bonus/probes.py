@@ -2,14 +2,7 @@
 
 import torch
 
-
-def head_of(student, kind):
-    heads = student.heads
-    return {
-        "softmax": lambda: heads.SoftmaxHead(4, 3, 0.0),
-        "binary": lambda: heads.BinaryHead(4, 0.0),
-        "regression": lambda: heads.RegressionHead(4, (0.0, 5.0), 0.0),
-    }[kind]()
+from assignments.school.probing import head_of
 
 
 def divergence(student, inputs):

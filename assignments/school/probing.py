@@ -120,6 +120,16 @@ class Marks(list):
     """The rates with which dropout acted, in order."""
 
 
+def head_of(student, kind):
+    """A student's head of 4 inputs: 3 classes, one logit, or one score from 0 to 5."""
+    heads = student.heads
+    return {
+        "softmax": lambda: heads.SoftmaxHead(4, 3, 0.0),
+        "binary": lambda: heads.BinaryHead(4, 0.0),
+        "regression": lambda: heads.RegressionHead(4, (0.0, 5.0), 0.0),
+    }[kind]()
+
+
 @contextlib.contextmanager
 def marked_dropout(*classes):
     """Inside, dropout does something exact in place of drawing: x -> x * x, in training mode and for p > 0; in

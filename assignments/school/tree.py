@@ -9,7 +9,7 @@ import re
 import textwrap
 
 from assignments.school import blanks
-from assignments.school.manifest import HERE, ROOT, STARTER, before, source_folder
+from assignments.school.manifest import HERE, ROOT, before, source_folder
 
 # What of the project a student gets, in our dialect.
 CODE = ("*.py", "minbert/*.py", "minbert/*/*.py", "examples/*.py")
@@ -61,17 +61,21 @@ def handout(assignment, assignments, given=(), dialect="ours"):
     return dict(sorted(files.items()))
 
 
+def sources_of(dialect):
+    """{path: source} of a dialect's reference."""
+    root, patterns = source_folder(dialect), CODE if dialect == "ours" else ("*.py",)
+    paths = sorted({path for pattern in patterns for path in root.glob(pattern)})
+    sources = {path.relative_to(root).as_posix(): path.read_text(encoding="utf-8") for path in paths}
+    if dialect == "starter":  # what the courses' files import from `utils` is said once
+        sources["utils.py"] = (ROOT / "course" / "utils.py").read_text(encoding="utf-8")
+    return sources
+
+
 def _code(assignments, given, dialect):
     """{path: source} of the project's code with all that is not given blanked."""
-    root = source_folder(dialect)
-    patterns = CODE if dialect == "ours" else ("*.py",)
-    paths = sorted({path for pattern in patterns for path in root.glob(pattern)})
-    names = [path.relative_to(root).as_posix() for path in paths]
-    sources = {
-        name: (root / name).read_text(encoding="utf-8")
-        for name in names
-        if dialect == "starter" or not name.startswith(WITHOUT)
-    }
+    sources = sources_of(dialect)
+    if dialect == "ours":
+        sources = {name: source for name, source in sources.items() if not name.startswith(WITHOUT)}
     asked = [each for each in assignments.values() if each.name not in given]
     return blanked(sources, asked, assignments, dialect)
 
@@ -192,4 +196,3 @@ def _forbidden(assignment):
 
 
 FILLED = {"head": _head, "parts": _parts, "hints": _hints, "hand in": _hand_in}
-__all__ = ["STARTER", "blanked", "handout", "sheet"]

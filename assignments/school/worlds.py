@@ -20,11 +20,7 @@ class Unfit(Exception):
 
 def base(assignment, assignments, dialect):
     """{path: source} of the reference with the assignment's functions blank and its twins left out."""
-    root = source_folder(dialect)
-    patterns = tree.CODE if dialect == "ours" else ("*.py",)
-    paths = sorted({path for pattern in patterns for path in root.glob(pattern)})
-    sources = {path.relative_to(root).as_posix(): path.read_text(encoding="utf-8") for path in paths}
-    return tree.blanked(sources, [assignment], assignments, dialect)
+    return tree.blanked(tree.sources_of(dialect), [assignment], assignments, dialect)
 
 
 def composed(assignment, assignments, dialect, part, sources, chain=False):
