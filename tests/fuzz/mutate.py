@@ -50,6 +50,7 @@ ODD_TEXTS = (
         b",",
     ),
 )
+UNFIT = (ValueError, LookupError, TypeError, AttributeError)  # what a change raises over content of another form
 HUGE = b"y" * ((16 << 20) + 2)  # more than a line may have; rare, for it takes a while
 
 
@@ -69,7 +70,7 @@ def _some(changes, content, random):
     """One of the changes; where the content is no more of the form that it needs, some bytes change instead."""
     try:
         return random.choice(changes)(content, random)
-    except Exception:
+    except UNFIT:
         return flipped(content, random)
 
 

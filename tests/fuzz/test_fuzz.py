@@ -1,5 +1,6 @@
 """Some spoiled files of every kind, the same in every run; `make fuzz` makes thousands."""
 
+import gzip
 import random
 
 import pytest
@@ -26,6 +27,22 @@ def test_a_spoiled_file_is_read_or_refused_in_one_line(known, tmp_path):
     counts, failures = run.run_all(run.names_of(CASES, SEED, known), known, tmp_path)
     assert not failures, "\n".join(f"--case '{name}'\n{said}" for name, said in failures.items())
     assert {name for name, became in counts if became == run.REFUSED} >= known.keys() - LENIENT
+
+
+@pytest.mark.parametrize("form", mutate.FORMS)
+def test_every_change_changes_some_good_file(known, form):
+    """`spoil` flips bytes where a change does not fit; one that never fits would be tried by nobody."""
+    good = [(one.folder / one.file).read_bytes() for one in known.values() if one.form.removesuffix(".gz") == form]
+    good = [gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content for content in good] or [b"any bytes"]
+    for change in mutate.FORMS[form]:
+        assert any(fits(change, content, seed) for content in good for seed in range(20)), change
+
+
+def fits(change, content, seed):
+    try:
+        return change(content, random.Random(seed)) != content
+    except mutate.UNFIT:
+        return False
 
 
 @pytest.mark.parametrize("form", [*mutate.FORMS, "text.gz"])
