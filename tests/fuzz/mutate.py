@@ -8,7 +8,10 @@ a text was): the second kind gets past the parsers, to the code behind them.
 import gzip
 import io
 import json
+import pickle
+import struct
 import zipfile
+import zlib
 
 ODD_VALUES = (
     *(None, True, False, 0, -1, 1, 0.5, 1e308, -1e308, 10**30, 2**31, 2**63, -(2**64), 3.0, "", " ", "\t", "0", "nan"),
@@ -50,7 +53,9 @@ ODD_TEXTS = (
         b",",
     ),
 )
-UNFIT = (ValueError, LookupError, TypeError, AttributeError)  # what a change raises over content of another form
+# What a change raises over content that is no more of its form (zipfile: a compression or encryption that it lacks).
+UNFIT = (ValueError, LookupError, TypeError, AttributeError, RuntimeError, NotImplementedError, OSError, EOFError)
+UNFIT += (struct.error, zlib.error, zipfile.BadZipFile, pickle.UnpicklingError)
 HUGE = b"y" * ((16 << 20) + 2)  # more than a line may have; rare, for it takes a while
 
 

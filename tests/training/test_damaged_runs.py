@@ -74,6 +74,13 @@ def test_a_truncated_state(stopped, share):
     assert contents(stopped) == before
 
 
+def test_a_state_of_an_archive_version_that_there_is_not(stopped):
+    state = bytearray((stopped / "state.pt").read_bytes())
+    state[state.rindex(b"PK\1\2") + 6] = 128  # the version that is needed to extract a member
+    (stopped / "state.pt").write_bytes(state)
+    assert "state.pt: not a state of this run (zip file version 12.8" in tiny.script("--resume", stopped).error
+
+
 def test_a_flipped_bit_in_the_state(stopped, finished):
     """Wherever it falls: in numbers, which torch reads as others, or in what does not matter."""
     path, random_places, refused = stopped / "state.pt", random.Random(5), 0
