@@ -1,6 +1,6 @@
 """What the courses' bert.py takes by `from utils import *`: the additive mask, and the names that come along."""
 
-from typing import Dict, List, Optional, Tuple, Union  # noqa: UP035  (as the courses' files spell them)
+from typing import Dict, List, Optional, Tuple, Union
 
 import torch
 from torch import Tensor, nn
