@@ -13,6 +13,7 @@ SLOW = {
     "assignments/test_sandbox.py::test_gradescopes": 1,
     "assignments/test_sandbox.py::test_the_hook": 1,
     "assignments/test_starters.py::test_a_bug": 5,
+    "assignments/test_variants.py": 24,
     "augment/test_augmentation.py": 6,
     "augment/test_paid_answers.py": 8,
     "augment/test_partial_files.py": 1,

@@ -11,7 +11,7 @@ from importlib.util import find_spec
 import pytest
 from assignments_graded import ALL, reference
 
-from assignments.school import blanks, tree
+from assignments.school import blanks, syntax, tree
 from minbert.script import in_a_line
 
 EVERY = [(name, dialect) for name, each in ALL.items() for dialect in each.dialects]
@@ -41,7 +41,7 @@ def run(folder, *command):
 
 def statements(source, function):
     """The lines of a function's body as Python writes them, docstring and blanks left out."""
-    node = blanks.find(source, function)
+    node = syntax.find(source, function)
     body = node.body[1:] if ast.get_docstring(node) else node.body
     return {line.strip() for statement in body for line in ast.unparse(statement).splitlines()}
 
@@ -49,7 +49,7 @@ def statements(source, function):
 @pytest.mark.parametrize(("name", "dialect"), EVERY)
 def test_every_name_of_the_manifest_exists_and_has_its_docstring(name, dialect):
     for target in ALL[name].parts[dialect].values():
-        node = blanks.find(reference(target.file, dialect), target.function)
+        node = syntax.find(reference(target.file, dialect), target.function)
         assert ast.get_docstring(node) or target.function.rpartition(".")[0], target
 
 
