@@ -11,17 +11,16 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # before what follows can be found
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-sys.path.insert(0, str(Path(__file__).resolve().parent / "assignments"))
 
 import planted_bugs
 import planted_bugs_of_methods
-import test_starters
+import planted_bugs_of_starters
 from assignments_graded import ALL, changed, reference, written
 from right_ways import OTHERS
 
 from assignments.school import tree
 
-STARTER_BUGS = [(*bug, "starter") for bug in test_starters.BUGS]
+STARTER_BUGS = [(*bug, "starter") for bug in planted_bugs_of_starters.BUGS]
 OUR_BUGS = [(*bug, "ours") for bug in (*planted_bugs.BUGS, *planted_bugs_of_methods.BUGS)]
 
 
