@@ -7,10 +7,12 @@ import sys
 import zipfile
 from functools import cache
 from importlib.util import find_spec
+from xml.etree import ElementTree
 
 import pytest
 from assignments_graded import ALL, reference
 
+from assignments import draw_figures
 from assignments.school import blanks, syntax, tree
 from minbert.script import in_a_line
 
@@ -145,3 +147,15 @@ def test_check_and_submit(folder, name, dialect):
     assert "WRONG" not in right.stdout
     assert run(made, "submit.py").returncode == 0
     assert zipfile.ZipFile(made / f"{name}.zip").namelist() == ALL[name].files(dialect)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_each_sheet_has_its_figure_as_it_is_drawn_now(name):
+    """Made again by assignments/draw_figures.py; dark pages have colours of their own, and it loads nothing."""
+    (figure,) = [path for path in draw_figures.FIGURES if path.startswith(f"{name}/")]
+    drawn = str(draw_figures.FIGURES[figure]())
+    assert (draw_figures.HERE / f"{figure}.svg").read_text(encoding="utf-8") == drawn
+    assert handout(name)[f"{figure.partition('/')[2]}.svg"].decode() == drawn
+    assert "prefers-color-scheme: dark" in drawn
+    assert drawn.count("http") == 1  # the name of the format
+    ElementTree.fromstring(drawn)
