@@ -23,11 +23,13 @@ WRONG = {
     "only v corrected": "only v is corrected: the division by 1 - beta1^t is missing",
     "correction inverted": "the bias correction is upside down",
     "no root in correction": "the root of 1 - beta2^t in the bias correction is missing",
+    "step from 2": "t is one too large in the bias correction: the first step is 1",
     "step from 0": "the steps count from 0 in the bias correction: the first one is 1",
     "step stays 1": "the step count stays 1: it has to be kept in the state, and to grow",
     "betas swapped": "beta1 and beta2 are swapped",
     "no 1 - beta1": "(1 - beta1) is missing: m <- beta1 m + (1 - beta1) g",
     "no 1 - beta2": "(1 - beta2) is missing: v <- beta2 v + (1 - beta2) g^2",
+    "no 1 - beta at all": "(1 - beta1) and (1 - beta2) are missing: the means take a share of the new",
     "share swapped": "beta1 and 1 - beta1 are swapped in m",
     "v share swapped": "beta2 and 1 - beta2 are swapped in v",
     "v of g": "v takes g, not its square",
@@ -40,6 +42,9 @@ WRONG = {
     "m not kept": "m is not kept from step to step: it is changed in place",
     "v not kept": "v is not kept from step to step: it is changed in place",
     "old moments": "the step is taken with the m and v of before: they are updated first",
+    "nothing is changed": "p, m and v do not change: the update has to work in place, m.mul_(...) and not m = ...",
+    "root in place": "v becomes its own root: sqrt() and not sqrt_(), for v is kept for the next step",
+    "decay with the step size": "the decay is multiplied by the step size: `decay` holds lr already",
     "p not changed": "p does not change: the update has to work in place",
     "amsgrad": "v is the largest so far (AMSGrad)",
     "shared count": "one step count for all parameters: each has its own, in self.state[p]",
@@ -54,7 +59,7 @@ def known(old_decays):
 
 
 def step_size_of(step, lr, b1, b2, correct, but=""):
-    step = {"step from 0": step - 1, "step stays 1": 1}.get(but, step)
+    step = {"step from 0": step - 1, "step stays 1": 1, "step from 2": step + 1}.get(but, step)
     if not correct or but == "no bias correction":
         return lr
     c1, c2 = 1 - b1**step, 1 - b2**step
@@ -78,11 +83,19 @@ def update(p, g, m, v, size, decay, b1, b2, eps, but="", c2=1.0, first=None, old
         g = g + decay * p / (first or 1.0)
     if but == "betas swapped":
         b1, b2 = b2, b1
-    m = {"no 1 - beta1": b1 * m + g, "share swapped": (1 - b1) * m + b1 * g}.get(but, b1 * m + (1 - b1) * g)
-    square = {"v of g": g, "v of |g|": abs(g), "v of m": m * m}.get(but, g * g)
-    v = {"no 1 - beta2": b2 * v + square, "v share swapped": (1 - b2) * v + b2 * square}.get(
-        but, b2 * v + (1 - b2) * square
+    if but == "decay with the step size":
+        decay = decay * size
+    if but == "nothing is changed":
+        return p, m, v
+    m = {"no 1 - beta1": b1 * m + g, "no 1 - beta at all": b1 * m + g, "share swapped": (1 - b1) * m + b1 * g}.get(
+        but, b1 * m + (1 - b1) * g
     )
+    square = {"v of g": g, "v of |g|": abs(g), "v of m": m * m}.get(but, g * g)
+    v = {
+        "no 1 - beta2": b2 * v + square,
+        "no 1 - beta at all": b2 * v + square,
+        "v share swapped": (1 - b2) * v + b2 * square,
+    }.get(but, b2 * v + (1 - b2) * square)
     if but == "amsgrad":
         v = np.maximum(v, v0)
     mm, vv = (m0, v0) if but == "old moments" else (m, v)
@@ -103,7 +116,8 @@ def update(p, g, m, v, size, decay, b1, b2, eps, but="", c2=1.0, first=None, old
         p = p + decay * seen
     elif but not in ("no decay", "decay in the gradient"):
         p = p - decay * seen
-    return p, (m0 if but == "m not kept" else m), (v0 if but == "v not kept" else v)
+    kept = {"v not kept": v0, "root in place": np.sqrt(np.maximum(v, 0))}.get(but, v)
+    return p, (m0 if but == "m not kept" else m), kept
 
 
 def walk(p, m, v, gradients, numbers, but="", old_decays=False):
@@ -126,6 +140,7 @@ IN_UPDATE = (
     "betas swapped",
     "no 1 - beta1",
     "no 1 - beta2",
+    "no 1 - beta at all",
     "share swapped",
     "v share swapped",
     "v of g",
@@ -139,6 +154,9 @@ IN_UPDATE = (
     "v not kept",
     "old moments",
     "p not changed",
+    "nothing is changed",
+    "root in place",
+    "decay with the step size",
     "amsgrad",
 )
 
@@ -176,6 +194,7 @@ def step_sizes(name, steps, lr, betas, weight_decay, correct=True):
         "correction inverted",
         "no root in correction",
         "step from 0",
+        "step from 2",
         "step stays 1",
         "betas swapped",
         "decay without lr",
@@ -187,6 +206,12 @@ def step_sizes(name, steps, lr, betas, weight_decay, correct=True):
     corrected = [step_size_of(step, lr, *betas, True) for step in steps]
     if not correct:
         wrong.append(("correct_bias=False is not heeded", {**at(), "step sizes": np.array(corrected)}))
+    wrong.append(
+        (
+            "the two come back in the other order: step size, then decay",
+            dict(zip(at(), reversed(at().values()), strict=True)),
+        )
+    )
     wrong.append(("lr is missing from the step size", {**at(), "step sizes": at()["step sizes"] / lr}))
     inputs = {
         "steps": list(steps),
@@ -263,6 +288,7 @@ def checks(random, hidden, old_decays=False):
             updated("one update, no decay", random, (3,), 1, 0.0),
             updated("three updates with decay", random, (2, 3), 3, 0.02),
             step_sizes("the step size grows out of its correction", [1, 2, 3, 10], 0.1, (0.9, 0.99), 0.1),
+            step_sizes("without bias correction", [1, 5], 0.1, (0.9, 0.99), 0.1, correct=False),
             walked("one parameter, three steps", random, [(3,)], 3, decay=0.0),
             walked("weight decay", random, [(2, 2)], 3),
             walked("two parameters, of which one rests at times", random, [(3,), (3,)], 4, resting=True),

@@ -93,6 +93,8 @@ def in_words(error):
         return "the function calls itself without end" + _where(error)
     if isinstance(error, RuntimeError) and "allocate" in said:
         return f"out of memory ({said[:120]})" + _where(error)
+    if "NoneType" in said and not _where(error):  # in the probe, which works with what came back
+        return f"it returned None: is a return missing? ({said})"
     return f"{type(error).__name__}: {said}" + _where(error)
 
 

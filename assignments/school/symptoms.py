@@ -27,6 +27,15 @@ def not_finite(yours, expected):
     return None
 
 
+def few_digits(yours, expected):
+    """What float32 leaves of float64."""
+    if np.isfinite(yours).all() and same(yours, expected, 2e-6):
+        return (
+            "it is right to 6 or 7 digits: is something float32 on the way (.float(), torch.tensor(...), a constant)?"
+        )
+    return None
+
+
 def nothing_but_zeros(yours, expected):
     return "it is 0 everywhere" if yours.size and not yours.any() and expected.any() else None
 
@@ -98,7 +107,7 @@ def a_few(yours, expected):
     return None
 
 
-SYMPTOMS = (not_finite, nothing_but_zeros, sign, a_factor, a_shift, an_axis, an_order, sums, a_few)
+SYMPTOMS = (not_finite, few_digits, nothing_but_zeros, sign, a_factor, a_shift, an_axis, an_order, sums, a_few)
 
 
 def symptom(yours, expected):

@@ -30,6 +30,7 @@ SCHOOL = (
     "school/student.py",
     "school/probing.py",
     "school/syntax.py",
+    "school/forbidden.py",
     "school/judging.py",
     "school/symptoms.py",
     "school/views.py",
@@ -54,15 +55,16 @@ def handout(assignment, assignments, given=(), dialect="ours"):
         files[f"assignments/{name}"] = (HERE / name).read_bytes()
     for name, source in STUDENT.items():
         files[name] = (HERE / "student" / source).read_bytes()
+    page = sheet(assignment, assignments, dialect)
     for path in sorted((HERE / assignment.name).glob("*")):
         if path.name == "probes.py":
             files[f"assignments/{assignment.name}/probes.py"] = path.read_bytes()
         elif path.suffix == ".svg":
             files[path.name] = assignment.variant.told(path.read_text(encoding="utf-8"), assignment).encode()
-        elif path.name == "see.py" and dialect == "ours":
+        elif path.name == "see.py" and "see.py" in page:  # not every dialect has it
             files[path.name] = path.read_bytes()
     files["handout.json"] = _facts(assignment, assignments, given, dialect, sources).encode()
-    files["HANDOUT.md"] = sheet(assignment, assignments, dialect).encode()
+    files["HANDOUT.md"] = page.encode()
     return dict(sorted(files.items()))
 
 
@@ -102,8 +104,8 @@ def blanked(sources, asked, assignments, dialect):
 
 
 def blank_sentence(target, assignment, assignments):
-    order = [*before(assignment, assignments), assignment.name]
-    turn = f", the last of {', '.join(order)}" if len(order) > 1 else ""
+    earlier = before(assignment, assignments)
+    turn = f", which comes after {', '.join(earlier)}" if earlier else ""
     return f"{target.file}: {target.function} {blanks.MARK}; it is part of {assignment.name}{turn}"
 
 
@@ -143,6 +145,7 @@ def _facts(assignment, assignments, given, dialect, sources):
             }
             for part, target in assignment.in_dialect(dialect).items()
         },
+        "forbidden": assignment.forbidden,
         "checks": public_checks(assignment, dialect),
     }
     return json.dumps(facts, ensure_ascii=False, separators=(",", ":")) + "\n"
@@ -198,13 +201,14 @@ def _hints(assignment, assignments, dialect):
 
 def _hand_in(assignment, assignments, dialect):
     files = ", ".join(f"`{name}`" for name in assignment.files(dialect))
+    page = (HERE / assignment.name / "HANDOUT.md").read_text(encoding="utf-8")
     told = (
         f"`python submit.py` writes `{assignment.name}.zip` with {files}, and nothing else: hand that in.",
         "`python check.py` runs the public checks, in seconds and offline; a check that fails says what it looks "
         "like, and `python check.py --hint` gives one hint at a time. The grader runs these and others that you do not "
         "see, on other sizes and numbers, in float64, so that a right answer agrees to the last digits. Parts are "
-        "graded one by one: while one is looked at, correct code stands in for the others. Dropout is checked by "
-        "itself.",
+        "graded one by one: while the grader looks at one, correct code stands in for the others. check.py runs "
+        "what is in your folder." + (" Dropout is checked by itself." if "dropout" in page else ""),
         _forbidden(assignment),
     )
     return "\n\n".join(textwrap.fill(each, 120, break_on_hyphens=False) for each in told if each)
