@@ -94,7 +94,14 @@ BUGS = [
     ),
     ("a1", "attention", BERT, MIXED, "return self.dropout(scores.softmax(dim=-1)) @ k", "keys are mixed"),
     ("a1", "attention", BERT, MIXED, "return self.dropout(scores.softmax(dim=-1).detach()) @ v", "detached"),
-    ("a1", "attention", BERT, "scores.softmax(dim=-1)", "(scores.exp() / scores.exp().sum(-1, keepdim=True))", "NaN"),
+    (
+        "a1",
+        "attention",
+        BERT,
+        "scores.softmax(dim=-1)",
+        "(scores.exp() / scores.exp().sum(-1, keepdim=True))",
+        "exp overflows",
+    ),
     (
         "a2",
         "self_attention",
@@ -187,7 +194,7 @@ BUGS = [
         LAST.replace("out_layer_norm", "attention_layer_norm"),
         "attention_layer_norm is used for both",
     ),
-    ("a2", "self_attention", BERT, "return torch.cat(mixed)", "return torch.cat(mixed[::-1])", None),
+    ("a2", "self_attention", BERT, "return torch.cat(mixed)", "return torch.cat(mixed[::-1])", "in reversed order"),
     ("a2", "layer", BERT, FIRST, "x = self.attention_layer_norm(self.attention_dropout(attended))", "first residual"),
     (
         "a2",

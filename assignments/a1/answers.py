@@ -18,6 +18,7 @@ WRONG = {
     "no softmax": "there is no softmax: the scores themselves weigh the values",
     "sigmoid": "a sigmoid stands where the softmax belongs",
     "exp without the sum": "the exponentials are not divided by their sum",
+    "exp alone": "exp overflows for large scores, and infinity / infinity is NaN: torch's softmax takes care of that",
     "mask missing": "the mask is not used: pads get attention",
     "mask after softmax": "the mask comes after the softmax: what is left of the probabilities no longer sums to 1",
     "masked scores are 0": "scores of pads are set to 0, which is a score like any other: it takes minus infinity",

@@ -86,8 +86,9 @@ def attend(q, k, v, mask, but="", drop=None):
         p = np.where(pad, 0.0, scores)
     elif but == "sigmoid":
         p = 1 / (1 + np.exp(-scores))
-    elif but == "exp without the sum":
+    elif but in ("exp without the sum", "exp alone"):
         p = np.exp(scores)
+        p = p if but == "exp without the sum" else p / p.sum(-1, keepdims=True)
     else:
         p = softmax(scores)
     if but == "mask after softmax":

@@ -110,6 +110,19 @@ def a_few(yours, expected):
 SYMPTOMS = (not_finite, few_digits, nothing_but_zeros, sign, a_factor, a_shift, an_axis, an_order, sums, a_few)
 
 
+def shape_symptom(yours, expected):
+    """What a shape other than the expected one looks like, or ""."""
+    if yours == () and expected:
+        return ": it looks as if a mean or a sum is taken that is not asked for"
+    if len(yours) < len(expected) and yours == tuple(size for size in expected if size != 1):
+        return ": it looks as if an axis of size 1 is lost (keepdim=True, or unsqueeze)"
+    if len(yours) > len(expected) and expected == tuple(size for size in yours if size != 1):
+        return ": it looks as if an axis of size 1 is left over (squeeze)"
+    if sorted(yours) == sorted(expected):
+        return ": it looks as if two axes are swapped (transpose)"
+    return ""
+
+
 def symptom(yours, expected):
     """The first sentence that fits, or None."""
     with np.errstate(all="ignore"):
