@@ -28,7 +28,7 @@ WRONG = {
     "mask added after": "the mask is added to the probabilities: it belongs to the scores, before the softmax",
     "times the mask": "the scores are multiplied by the mask: it is added to them",
     "masked with 1": "pads get 1 more instead of minus infinity: the mask is added to the scores as it is",
-    "the mask is inverted": "the mask is inverted: tokens are hidden and pads attended to",
+    "the mask is inverted": "the mask is inverted, or multiplied in: tokens are hidden and pads attended to",
     "the mask is inverted, by infinity": "the mask is inverted: tokens are hidden (NaN where all are)",
     "pad queries": "the mask hides rows (queries) in place of columns (keys)",
     "q and k are swapped": "q and k are swapped: scores[i, j] must be of query i and key j",
