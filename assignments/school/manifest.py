@@ -1,8 +1,9 @@
 """The manifest: which functions are which assignment's, what each is worth, and what must not be used.
 
 assignments.json has one entry an assignment: title, hours, points, `needs` (assignments to be written before it), parts
-{name: {dialect: "file:qualified name", "hints": [...]}}, `drops` (twins of an answer, left out of its handout) and
-`forbidden` (names of libraries that do the work already).
+{name: {dialect: "file:qualified name", "hints": [...]}}, `drops` (twins of an answer, left out of its handout),
+`shorter` (functions that would need what was dropped: the body that does the same without) and `forbidden` (names of
+libraries that do the work already).
 """
 
 import json
@@ -36,7 +37,8 @@ class Target:
 
 @dataclass(frozen=True)
 class Assignment:
-    """One entry of the manifest; `parts` {dialect: {part: Target}}, `hints` {part: [sentence]}."""
+    """One entry of the manifest; `parts` {dialect: {part: Target}}, `hints` {part: [sentence]}, `shorter` {Target: a
+    body}."""
 
     name: str
     title: str
@@ -47,6 +49,7 @@ class Assignment:
     hints: dict
     drops: tuple
     forbidden: tuple
+    shorter: dict
     variant: Variant
 
     @property
@@ -85,6 +88,7 @@ def _assignment(name, entry, variant):
         {part: where["hints"] for part, where in entry["parts"].items()},
         tuple(Target.of(text) for text in entry["drops"]),
         tuple(entry["forbidden"]),
+        {Target.of(text): body for text, body in entry.get("shorter", {}).items()},
         variant,
     )
 

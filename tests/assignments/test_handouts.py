@@ -84,7 +84,7 @@ def test_what_is_given_is_there():
     files = handout("a4", given=("a1", "a2"))
     bert = files["bert.py"].decode()
     assert not blanks.is_blank(bert, "BertSelfAttention.plain_attention")
-    assert not blanks.is_blank(bert, "BertLayer.forward")
+    assert not blanks.is_blank(bert, "BertLayer.after_attention")
     assert blanks.is_blank(bert, "BertModel.embed")
     assert json.loads(files["handout.json"])["given"] == ["a1", "a2"]
 
@@ -177,7 +177,7 @@ def test_check_tells_of_forbidden_names_and_of_an_earlier_part(folder):
     said = run(made, "check.py").stdout
     assert "bert.py uses torch.nn.functional.scaled_dot_product_attention, which does the work already" in said
     assert said.count("(first make self_attention right, which may be the cause of this too)") == 2
-    assert "public checks pass" in run(made, "check.py", "BertLayer.forward").stdout
+    assert "public checks pass" in run(made, "check.py", "BertLayer.after_attention").stdout
 
 
 @pytest.mark.parametrize("name", ALL)
