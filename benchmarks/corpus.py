@@ -23,6 +23,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT)]
 BEGINS = "plan:"  # how the line begins that a run prints before its first step
+EVERY_UPDATE = ("--checkpoint_minutes", 1e-9)  # the state is saved
 WORDS = 1 << 20  # of text made together
 
 
@@ -57,7 +58,7 @@ def measure(folder, flags):
     second = Run(folder, "second", flags).until_updates(flags.updates)
     print(f"second start: {second.began:.2f} s until training; largest memory: {second.memory()}", flush=True)
 
-    killed = Run(folder, "killed", flags).until_updates(flags.updates // 2)
+    killed = Run(folder, "killed", flags, *EVERY_UPDATE).until_updates(flags.updates // 2)
     resumed = Run(folder, "killed", flags, "--resume").until_updates(flags.updates)
     same = losses(folder / "second", flags.updates) == losses(folder / "killed", flags.updates)
     print(f"killed after {killed.updates} updates, resumed in {resumed.began:.2f} s: ", end="")
@@ -67,14 +68,14 @@ def measure(folder, flags):
 
 
 class Run:
-    """pretraining.py as a process that saves its state after every update. began: seconds until training began."""
+    """pretraining.py as a process. began: seconds until training began."""
 
     def __init__(self, folder, name, flags, *more):
         self.folder, self.peak, self.own, self.updates = folder / name, 0, 0, 0
         self.started, self.began = time.monotonic(), None
         command = ["--model", flags.model, "--text", folder / "corpus.txt", "--token_cache", folder / "cache"]
         command += ["--epochs", 1, "--batch_size", flags.batch_size, "--run_dir", self.folder, "--log_every", 1]
-        command += ["--checkpoint_minutes", 1e-9, *more]
+        command += more
         self.output = (folder / f"{name}.txt").open("w")
         self.process = subprocess.Popen(
             [sys.executable, "-u", ROOT / "pretraining.py", *map(str, command)], stdout=self.output, stderr=self.output

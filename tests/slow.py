@@ -39,6 +39,7 @@ SLOW = {
     "layers/test_compiled_adamw.py": 4,
     "layers/test_precision.py::test_a_run_says": 1,
     "layers/test_prior.py::test_a_killed": 1,
+    "masked_lm/test_large_text.py": 12,
     "masked_lm/test_pretraining.py": 10,
     "methods/test_gradient_surgery.py::test_no_graph": 1,
     "methods/test_objective.py": 10,
@@ -88,6 +89,7 @@ SLOW = {
     "test_script.py": 31,
     "test_ssl_bridge.py": 30,
     "text/test_course.py::test_either": 4,
+    "text/test_token_cache.py::test_memory": 2,
     "text/test_tokenization.py::test_equal_to_transformers": 4,
     "text/test_tokenization.py::test_megabyte": 1,
     "text/test_tokenization.py::test_of_a_very_long": 2,
@@ -110,5 +112,6 @@ SLOW = {
     "training/test_saved_runs.py": 9,
     "training/test_semi_supervised_runs.py": 19,
     "training/test_step_log.py": 9,
+    "training/test_token_cache_runs.py": 15,
     "training/test_trainer.py": 3,
 }

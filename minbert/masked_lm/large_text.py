@@ -51,28 +51,31 @@ def hold_out(sequences):
 
 
 class LargePlan(Plan):
-    """The plan of one set that is larger than memory: shuffled by blocks, and its updates no list."""
+    """The plan of one set that is larger than memory: shuffled by blocks, and its steps no list."""
 
     def __init__(self, schedule, rows):
         super().__init__(schedule, rows)
         self.batches = {name: BlockBatches.of(batches) for name, batches in self.batches.items()}
 
-    def updates_of(self, epoch):
-        """As Plan.updates_of: each update is one step of one batch."""
+    def steps_of(self, epoch):
+        """As Plan.steps_of: one batch after the other."""
         ((name, batches),) = self.batches.items()
-        return Updates(name, range(batches.count))
+        return AsAsked(range(batches.count), lambda index: [(name, index)])
+
+    def updates_of(self, epoch):
+        """As Plan.updates_of: each update is one step."""
+        steps = self.steps_of(epoch)
+        return AsAsked(steps.of, lambda index: [steps.item(index)])
 
 
-class Updates(Sequence):
-    """[[[(task, index)]] for index in a range], made as they are asked for."""
+class AsAsked(Sequence):
+    """[item(x) for x in of], made as they are asked for."""
 
-    def __init__(self, task, indices):
-        self.task, self.indices = task, indices
+    def __init__(self, of, item):
+        self.of, self.item = of, item
 
     def __len__(self):
-        return len(self.indices)
+        return len(self.of)
 
     def __getitem__(self, place):
-        if isinstance(place, slice):
-            return Updates(self.task, self.indices[place])
-        return [[(self.task, self.indices[place])]]
+        return AsAsked(self.of[place], self.item) if isinstance(place, slice) else self.item(self.of[place])

@@ -86,11 +86,14 @@ class TokenCache:
         folder = self.folder / "tokens" / key
         if (stored := self._opened(folder)) is None:
             names = ", ".join(str(source.path) for source in sources)
-            with alone_in(folder.with_name(f".{key}"), wait=f"waiting for another process that reads {names}"):
+            place = folder.with_name(f".{key}")
+            with alone_in(place, wait=f"waiting for another process that reads {names}"):
                 stored = self._opened(folder, mend=True)  # the other one has made it, or it is damaged
                 if stored is None:
                     self._make(folder, sources, form)
                     stored = self._opened(folder)
+            with contextlib.suppress(OSError):  # somebody waits in it
+                place.rmdir()
         if stored is None:
             raise UserError(f"{folder}: damaged as soon as it was written; is the disk sound?")
         return replace(stored, contents=contents)
