@@ -51,6 +51,7 @@ SLOW = {
     "tables/test_experiments.py::test_list_is_a_line": 1,
     "tables/test_label_tables.py": 7,
     "tables/test_masked_lm_rows.py": 1,
+    "tables/test_processes.py": 20,
     "tables/test_report.py": 11,
     "tables/test_semi_tables.py": 4,
     "tables/test_store.py::test_a_damaged_line": 1,
