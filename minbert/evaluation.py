@@ -41,23 +41,24 @@ class Predictions:
         return len(self.values)
 
 
-def predict(model, task, sequences):
-    """`Predictions` of `model` for the encoded examples of a task, in their order."""
-    return read_out(model, task, embeddings(model, task, sequences))
+def predict(model, task, sequences, to_learn_from=False):
+    """`Predictions` of `model` for the encoded examples of a task, in their order; `to_learn_from` as below."""
+    return read_out(model, task, embeddings(model, task, sequences, to_learn_from))
 
 
 @torch.no_grad()
-def embeddings(model, task, sequences):
+def embeddings(model, task, sequences, to_learn_from=False):
     """The trunk's embeddings of each example [n, P, H], in their order.
 
     Sequences of similar length go through the trunk together, and the model is in eval mode meanwhile. What takes
-    over two seconds shows a bar.
+    over two seconds shows a bar. Where [CLS] is all that heads read, the last layer computes nothing else, unless they
+    are `to_learn_from`: a training on them repeats older ones to the last bit.
     """
     order, parts = np.argsort(sequences.lengths, kind="stable"), []
     bar = tqdm(total=len(order), desc=task, unit="example", leave=False, delay=2, dynamic_ncols=True, disable=None)
     with _eval_mode(model), bar:
         for rows in _by_token_budget(order, sequences.lengths):
-            parts.append(model.embed({task: sequences.take(rows)})[task])
+            parts.append(model.embed({task: sequences.take(rows)}, all_tokens=to_learn_from)[task])
             bar.update(len(rows))
     return torch.cat(parts)[torch.from_numpy(np.argsort(order))]
 
