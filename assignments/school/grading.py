@@ -53,7 +53,7 @@ class Worker:
         self._process = None
 
     def ask(self, request):
-        """A request's answer; a worker that died is started anew, once."""
+        """A request's answer; a worker that died is started anew, once. UserError where that does not help."""
         line = json.dumps(request).encode() + b"\n"
         for _ in range(2):
             try:
@@ -65,7 +65,7 @@ class Worker:
             except (BrokenPipeError, ValueError):
                 pass
             self.close()
-        return {"error": "the grader's own process ended twice; grade it again"}
+        raise UserError("the grader's own process ended twice, as told above; mend that, and grade it again")
 
     def _running(self):
         if self._process is None:
@@ -132,8 +132,11 @@ class Grader:
         except UserError as error:
             result.error = str(error)
             return result
-        for part in self.assignment.parts[result.dialect]:
-            self._grade_part(part, sources, result, worker)
+        try:
+            for part in self.assignment.parts[result.dialect]:
+                self._grade_part(part, sources, result, worker)
+        except UserError as error:  # no mistake of the student's: no points in place of 0 points
+            result.checks, result.error = [], f"{path}: {error}"
         return result
 
     def _grade_part(self, part, sources, result, worker):
