@@ -1,5 +1,6 @@
 """One submission graded: each part in a world of its own, its numbers judged here, where no student's code runs."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -82,7 +83,8 @@ class Worker:
 
     def close(self):
         if self._process is not None:
-            self._process.stdin.close()
+            with contextlib.suppress(BrokenPipeError):  # what it did not read any more
+                self._process.stdin.close()
             self._process.stdout.close()
             self._process.kill()
             self._process.wait()
