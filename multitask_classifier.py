@@ -6,15 +6,17 @@
 `train_scheme` and `train_grid` are made of several. The training loop is minbert/training/loop.py.
 """
 
+from minbert.script import INTERRUPTED, carry_out
 from minbert.script import begin as begin_script
-from minbert.script import carry_out
 
 if __name__ == "__main__":
 
     def command_line():
+        from minbert import launch
         from minbert.flags import checks
 
         parsed = checks.parse()
+        launch.settle(parsed)
         if not (
             parsed.resume or parsed.evaluate or parsed.predict or parsed.export
         ):  # a saved run brings flags of its own
@@ -30,6 +32,7 @@ import torch
 from torch import nn
 
 from bert import BertModel
+from minbert import processes
 from minbert.files import UserError, write_json
 from minbert.flags import checks
 from minbert.flags.methods import PLAIN
@@ -187,6 +190,7 @@ def build_model(found, options):
 def train(parsed):
     """What a command line asks to train: one run, or several of which it is made. Raises Stopped, with a word on how to
     go on."""
+    processes.join(parsed.use_gpu)
     options = with_labels(run_folder.flags_of(parsed))
     with run_folder.resumable(options):
         train_grid(options) if is_grid(options) else train_at_one_rate(options)
@@ -214,6 +218,7 @@ def train_one(options):
     if start.is_over:
         return complete(start)
     model = build_model(start.found, start.options)
+    processes.here().meet()  # all have seen what is in the folder
     start.make_folder()
     train_to_the_end(start, model, start.data)
 
@@ -252,14 +257,16 @@ def train_plain_models(start):
 
 def train_to_the_end(start, model, data):
     """The loop, then the results."""
-    folder, options = start.folder, start.options
-    writer = run_folder.tensorboard_writer()(folder / "tensorboard") if options.run.tensorboard else None
+    folder, options, first = start.folder, start.options, processes.here().first
+    writer = run_folder.tensorboard_writer()(folder / "tensorboard") if options.run.tensorboard and first else None
     trainer = Trainer(model, data, options, folder, writer, start.earlier)
     trainer.resume(bool(start.extended))
     start.extend()
     print(f"run: {folder}\n{trainer.describe()}")
     trainer.fit()
     scores = trainer.finish()
+    if not first:
+        return
     model.bert.save_pretrained(folder / "bert")
     copy_tokenizer(start.found.folder, folder / "bert")
     reported = write_report(folder, scores)
@@ -375,4 +382,7 @@ def _asked_of_saved(use_gpu, precision=None):
 if __name__ == "__main__":
     ASKED = {"evaluate": evaluate, "predict": predict, "export": export}  # of a saved run
     JOB = next((job for flag, job in ASKED.items() if getattr(COMMAND, flag)), train)
-    raise SystemExit(carry_out(JOB, COMMAND))
+    CODE = carry_out(JOB, COMMAND)
+    if CODE in (0, INTERRUPTED):
+        processes.here().leave()
+    raise SystemExit(CODE)

@@ -82,6 +82,7 @@ SLOW = {
     "test_optimizer.py::test_a_small_decay": 18,
     "test_optimizer.py::test_float32_stays": 6,
     "test_optimizer.py::test_hand_reference": 7,
+    "test_processes.py::test_two": 30,
     "test_readers.py::test_a_small_file": 1,
     "test_readers.py::test_every_saved_file": 1,
     "test_real_files.py": 4,
