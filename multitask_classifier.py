@@ -6,8 +6,8 @@
 `train_scheme` and `train_grid` are made of several. The training loop is minbert/training/loop.py.
 """
 
-from minbert.script import INTERRUPTED, carry_out
 from minbert.script import begin as begin_script
+from minbert.script import carry_out
 
 if __name__ == "__main__":
 
@@ -382,7 +382,4 @@ def _asked_of_saved(use_gpu, precision=None):
 if __name__ == "__main__":
     ASKED = {"evaluate": evaluate, "predict": predict, "export": export}  # of a saved run
     JOB = next((job for flag, job in ASKED.items() if getattr(COMMAND, flag)), train)
-    CODE = carry_out(JOB, COMMAND)
-    if CODE in (0, INTERRUPTED):
-        processes.here().leave()
-    raise SystemExit(CODE)
+    raise SystemExit(carry_out(JOB, COMMAND))

@@ -36,7 +36,7 @@ from minbert import files, launch
 from minbert.files import UserError, one_line
 
 BUCKET = 1 << 23  # floats that are summed at a time: 32 MB
-GOODBYE = timedelta(seconds=60)  # how long the others stay for the first one's last word
+GOODBYE = timedelta(seconds=20)  # how long the others stay for the first one's last word
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,12 @@
 """Several processes train one model as one process does: same weights, same scores, one state."""
 
+import contextlib
+import os
+import signal
+import time
+from argparse import Namespace
+from pathlib import Path
+
 import numpy as np
 import pytest
 import several
@@ -8,7 +15,9 @@ import torch
 from safetensors.torch import load_file
 from unlabelled_text import flags_for
 
-from minbert.processes import ALONE, Part, Processes, counted_together, here
+from minbert import launch
+from minbert.files import UserError
+from minbert.processes import ALONE, Part, Processes, counted_together, here, join
 
 UNEVEN = "--batch_size sst=3,quora=5,sts=1"  # of two processes one has more of a batch, or all of it
 CLASSES = "--sts_head classification --model {wild} --batch_size 5"  # a model of which TSA and UDA keep some
@@ -108,3 +117,165 @@ def test_two_processes_train_as_one_does(both, row):
     if "kept" in mine:
         assert mine["kept"] == pytest.approx(theirs["kept"])
         assert any(0 < share < 1 for share in mine["kept"].values())
+
+
+# ---------------------------------------------------------------------------------------------- the script, as a run
+
+UPDATES = 120
+LONG = ("--option", "finetune", "--lr", "1e-3", "--epochs", 2, "--epoch_steps", 60, "--log_every", 1, "--skip_test")
+
+
+@pytest.fixture(scope="module")
+def argv_of(tiny_model, tiny_data):
+    """argv_of(folder, flags...) -> the command line of a run of UPDATES with dropout."""
+    return lambda folder, *more: ["--model", tiny_model, "--data_dir", tiny_data, "--run_dir", folder, *LONG, *more]
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory, argv_of):
+    """(the folder of a run by two processes, their Outcomes)"""
+    folder = tmp_path_factory.mktemp("unbroken") / "run"
+    return folder, several.finished(several.start(2, *argv_of(folder)))
+
+
+def lines_of(log):
+    return log.read_text(encoding="utf-8").count("\n") if log.exists() else 0
+
+
+def after_updates(folder, number, started):
+    """Wait for so many updates more."""
+    log = folder / "log.jsonl"
+    wanted = lines_of(log) + number
+    deadline = time.monotonic() + 60
+    while lines_of(log) < wanted:
+        assert time.monotonic() < deadline, "no updates"
+        assert all(process.poll() is None for process in started), several.finished(started)
+        time.sleep(0.005)
+
+
+def test_two_processes_print_and_write_as_one(unbroken):
+    folder, (first, other) = unbroken
+    assert (first.code, other.code, other.out) == (0, 0, ""), first.err + other.err
+    assert first.out.count("report: ") == 1
+    assert len(tiny.metrics(folder)) == 2
+    assert lines_of(folder / "log.jsonl") == UPDATES
+    assert not [path.name for path in folder.rglob(".*")]
+    assert tiny.read_json(folder / "config.json")["machine"]["processes"] == 2
+
+
+def test_a_signal_and_kills_leave_no_trace(tmp_path, argv_of, unbroken):
+    """Of two processes one gets the signal; all end, and go on to the same bits as if nothing had been. torchrun starts
+    the same command again, which resumes by itself."""
+    folder = tmp_path / "run"
+    line = argv_of(folder, "--checkpoint_minutes", 1e-9)
+    for rank, number in ((1, signal.SIGTERM), (0, signal.SIGKILL)):
+        started = several.start(2, *line, "--resume")
+        after_updates(folder, 10, started)
+        began = time.monotonic()
+        started[rank].send_signal(number)
+        outcomes = several.finished(started)
+        assert time.monotonic() - began < 20
+        hit, other = outcomes[rank], outcomes[1 - rank]
+        if number == signal.SIGKILL:
+            assert other.error.startswith(f"error: process {1 - rank} of 2: another one has ended, or cannot be")
+        else:
+            assert [hit.code, other.code] == [130, 130], hit.err + other.err
+            assert "; continue with --resume " in outcomes[0].out
+    running = several.torchrun(*line, "--resume", restarts=1)
+    after_updates(folder, 10, [running])
+    os.kill(_children_of(running.pid)[1], signal.SIGKILL)
+    out, err = running.communicate(timeout=100)
+    assert running.returncode == 0, err
+    assert out.count("resuming after 0 epochs and ") == 2
+    assert lines_of(folder / "log.jsonl") == UPDATES
+    tiny.assert_same_results(unbroken[0], folder)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_signal_to_either_saves_once_and_any_number_goes_on(tmp_path, argv_of, rank):
+    folder = tmp_path / "run"
+    started = several.start(2, *argv_of(folder))
+    after_updates(folder, 10, started)
+    assert not (folder / "state.pt").exists()
+    started[rank].send_signal(signal.SIGTERM)
+    first, other = several.finished(started)
+    assert (first.code, other.code, other.out, other.err) == (130, 130, "", ""), first.err
+    done = torch.load(folder / "state.pt", weights_only=True)["progress"]["update"]
+    assert f"stopped in epoch 1 after {done} of 60 steps; continue with --resume" in first.out
+    assert lines_of(folder / "log.jsonl") == done
+    if rank:
+        resumed = several.finished(several.start(3, "--resume", folder))
+        assert [outcome.code for outcome in resumed] == [0, 0, 0], resumed[0].err
+        said = resumed[0].out
+    else:
+        resumed = tiny.script("--resume", folder)
+        assert resumed.code == 0, resumed.err
+        said = resumed.out
+    assert f"processes: {3 if rank else 1}, and 2 as it began: " in said
+    assert len(tiny.metrics(folder)) == 2
+    assert lines_of(folder / "log.jsonl") == UPDATES
+
+
+def _children_of(pid):
+    """Processes that it started, in order."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            if int(stat.read_text().rpartition(")")[2].split()[1]) == pid:
+                found.append(int(stat.parent.name))
+    return sorted(found)
+
+
+# ----------------------------------------------------------------------------------------------------- what it refuses
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ("--evaluate runs/x", "--evaluate asks a saved run"),
+        ("--predict runs/x", "--predict asks a saved run"),
+        ("--export runs/x out", "--export asks a saved run"),
+        ("--option finetune", "--run_dir: several processes need one name"),
+        ("--run_dir x --label_scheme independent", "--label_scheme trains several models"),
+        ("--run_dir x --lr 1e-5,2e-5", "--lr: each of several rates is a run of its own"),
+        ("--run_dir x --device mps", "--device mps is for one process"),
+        ("--resume", "--resume: which run?"),
+    ],
+)
+def test_it_refuses(monkeypatch, flags, said):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert tiny.script(*flags.split()).error.startswith(f"error: {said}")
+    monkeypatch.setenv("RANK", "1")  # the first one tells
+    silent = tiny.script(*flags.split())
+    assert (silent.code, silent.out, silent.err) == (2, "", "")
+
+
+def test_a_gpu_for_each(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(UserError, match="this machine has 1, one for each process; --nproc_per_node 1"):
+        join(use_gpu=True)
+
+
+@pytest.mark.parametrize(("given", "restarts", "resumes"), [({}, 0, None), ({}, 2, True), ({"resume": "x"}, 2, "x")])
+def test_what_torchrun_starts_again_resumes(monkeypatch, given, restarts, resumes):
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", str(restarts))
+    parsed = Namespace(**{"run_dir": "x", "resume": None, **given})
+    launch.settle(parsed)
+    assert parsed.resume == resumes
+
+
+def test_two_processes_pretrain_as_one_does(tmp_path, still_model, tiny_data):
+    """118 texts: of the last batch, of one, a process has none; and so of the held-out text, which is one batch."""
+    script = str(tiny.ROOT / "pretraining.py")
+    flags = ("--model", still_model, "--data_dir", tiny_data, "--epochs", 1, "--batch_size", 3, "--lr", 1e-4)
+    (one,) = several.finished([tiny.start(*flags, "--run_dir", tmp_path / "one", script=script)])
+    first, other = several.finished(several.start(2, *flags, "--run_dir", tmp_path / "two", script=script))
+    assert (one.code, first.code, other.code, other.out, other.err) == (0, 0, 0, "", ""), first.err
+    mine, theirs = (load_file(tmp_path / name / "bert" / "model.safetensors") for name in ("one", "two"))
+    assert all(torch.allclose(mine[name], theirs[name], atol=1e-6) for name in mine)
+    for a, b in zip(*(tiny.metrics(tmp_path / name) for name in ("one", "two")), strict=True):
+        assert (a["loss"] or 0, a["perplexity"]) == pytest.approx((b["loss"] or 0, b["perplexity"]), rel=1e-6)
+        assert (a["epoch"], a["update"], a["tokens"]) == (b["epoch"], b["update"], b["tokens"])

@@ -12,8 +12,9 @@ import numpy as np
 import torch
 
 from datasets import SUBSET_SEED
+from minbert import processes
 from minbert.layers.devices import double
-from minbert.layers.packing import pack, to_device
+from minbert.layers.packing import PackedTokens, Packing, pack, to_device
 
 SCORED = 64  # texts scored together
 
@@ -44,6 +45,25 @@ def masked_batch(sequences, rows, tokenizer, random, device):
     return pack(replace(batch, ids=hidden), device), to_device(chosen, device), to_device(labels, device)
 
 
+def part_of(batch, processes):
+    """This process's part of a batch as `masked_batch` gives it whole, so that all hide the same tokens. One that has
+    no text of it borrows one, of which nothing is to be predicted."""
+    tokens, places, labels = batch
+    text_of = tokens.packing.sequence  # [N] ascending
+    lengths = np.bincount(text_of)
+    part = processes.share(np.arange(len(lengths)))
+    if part.counted == part.whole:
+        return batch
+    own, device = np.isin(text_of, part.rows), places.device  # [N]
+    kept = to_device(np.flatnonzero(own), device)
+    packed = PackedTokens(
+        tokens.ids[kept], tokens.positions[kept], tokens.types[kept], Packing(lengths[part.rows], device)
+    )
+    chosen = to_device(own & bool(part.counted), device)[places]  # [M]
+    place = to_device(np.cumsum(own) - 1, device)  # [N] where a token of this part stands in it
+    return packed, place[places[chosen]], labels[chosen]
+
+
 def exam_of(sequences, tokenizer, device):
     """Texts as batches whose masks are the same in every run."""
     random, order = np.random.default_rng(SUBSET_SEED), np.argsort(sequences.lengths, kind="stable")
@@ -56,4 +76,6 @@ def perplexity(losses_of, exam):
     """exp of the mean cross-entropy over the chosen tokens of an exam.
 
     losses_of: (PackedTokens, places [M], labels [M]) -> [M], as BertForMaskedLM.losses."""
-    return double(torch.cat([losses_of(*batch) for batch in exam])).mean().exp().item()
+    sizes = [len(labels) for _, _, labels in exam]
+    losses = processes.here().map(lambda batch: losses_of(*batch), exam, sizes)
+    return double(losses).mean().exp().item()
