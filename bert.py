@@ -87,8 +87,12 @@ class BertLayer(nn.Module):
         self.out_dropout = Dropout(config.hidden_dropout_prob)
 
     def forward(self, x, packing):
-        """x [N, H] -> [N, H]."""
-        attended = self.attention_dense(self.self_attention(x, packing))  # [N, H]
+        """x [N, H] -> [N, H]: attention mixes the tokens of a sequence, all that follows sees each token by itself."""
+        return self.after_attention(x, self.self_attention(x, packing))
+
+    def after_attention(self, x, mixed):
+        """The layer's input x [N, H] and what attention made of it [N, H] -> [N, H]: the equation from `dense` on."""
+        attended = self.attention_dense(mixed)  # [N, H]
         x = self.attention_layer_norm(x + self.attention_dropout(attended))
         inner = F.gelu(self.interm_dense(x))  # [N, 4H]
         return self.out_layer_norm(x + self.out_dropout(self.out_dense(inner)))

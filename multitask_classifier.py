@@ -37,6 +37,7 @@ from minbert.files import UserError, write_json
 from minbert.flags import checks
 from minbert.flags.methods import PLAIN
 from minbert.hub import Found
+from minbert.layers.cls_alone import encode_cls
 from minbert.layers.heads import make_head
 from minbert.layers.packing import pack
 from minbert.layers.precision import autocast
@@ -105,22 +106,29 @@ class MultitaskBERT(nn.Module):
         """{task: Sequences or SentencePairs} -> {task: logits [B, C]}."""
         return self.classify(self.embed(sequences))
 
-    def embed(self, sequences):
-        """{task: Sequences or SentencePairs} -> {task: embeddings [B, P, H]}: one pass of the trunk over all of it."""
+    def embed(self, sequences, all_tokens=True):
+        """{task: Sequences or SentencePairs} -> {task: embeddings [B, P, H]}: one pass of the trunk over all of it.
+        all_tokens: as `encode` has it."""
         tokens = self.pack(sequences)
         with self.autocast:
-            return self.pool(self.bert.encode_packed(tokens), tokens, sequences)
+            embedded = self.bert.embed(tokens.ids, tokens.positions, tokens.types)
+            return self.encode(embedded, tokens.packing, sequences, all_tokens)
 
     def pack(self, sequences):
         """All sequences of all tasks as packed tokens."""
         return pack(Sequences.concatenate([part for s in sequences.values() for part in s.parts]), self.device)
 
-    def pool(self, hidden, tokens, sequences):
-        """The trunk's hidden states [N, H] -> {task: embeddings [B, P, H]}."""
+    def encode(self, embedded, packing, sequences, all_tokens=True):
+        """Embedded tokens [N, H] -> {task: embeddings [B, P, H]}.
+
+        all_tokens: the last layer computes all states, also where [CLS] alone is read. In fp32 training does so, to
+        repeat older runs to the last bit; bf16, which is younger, never does."""
         if self.pooling == "mean":
-            pooled = tokens.packing.mean(hidden)  # [S, H]
+            pooled = packing.mean(self.bert.encode(embedded, packing))  # [S, H]
+        elif all_tokens and self.precision == "fp32":
+            pooled = self.bert.pool(self.bert.encode(embedded, packing)[packing.first])  # [S, H]
         else:
-            pooled = self.bert.pool(hidden[tokens.packing.first])  # [S, H]
+            pooled = self.bert.pool(encode_cls(self.bert, embedded, packing))  # [S, H]
         blocks = pooled.split([len(s) * len(s.parts) for s in sequences.values()])
         return {
             name: block.view(len(s.parts), len(s), -1).transpose(0, 1)  # [P, B, H] -> [B, P, H]

@@ -186,4 +186,6 @@ def one_race(kind, place, files, alone):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from minbert.script import carry_out
+
+    sys.exit(carry_out(main))

@@ -168,4 +168,6 @@ def report(rows, args):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from minbert.script import carry_out
+
+    sys.exit(carry_out(main))

@@ -42,31 +42,32 @@ class Predictions:
         return len(self.values)
 
 
-def predict(model, task, sequences):
-    """`Predictions` of `model` for the encoded examples of a task, in their order."""
-    return read_out(model, task, embeddings(model, task, sequences))
+def predict(model, task, sequences, to_learn_from=False):
+    """`Predictions` of `model` for the encoded examples of a task, in their order; `to_learn_from` as below."""
+    return read_out(model, task, embeddings(model, task, sequences, to_learn_from))
 
 
 @torch.no_grad()
-def embeddings(model, task, sequences):
+def embeddings(model, task, sequences, to_learn_from=False):
     """The trunk's embeddings of each example [n, P, H], in their order.
 
     Sequences of similar length go through the trunk together, and the model is in eval mode meanwhile. What takes
-    over two seconds shows a bar. Several processes share the work, and have all of the result.
+    over two seconds shows a bar. Where [CLS] is all that heads read, the last layer computes nothing else, unless they
+    are `to_learn_from`: a training on them repeats older ones to the last bit. Several processes share the work, and
+    all have all of it.
     """
     order = np.argsort(sequences.lengths, kind="stable")
     batches = list(_by_token_budget(order, sequences.lengths))
     bar = tqdm(total=len(order), desc=task, unit="example", leave=False, delay=2, dynamic_ncols=True, disable=None)
 
     def embed(rows):
-        found = model.embed({task: sequences.take(rows)})[task]
+        found = model.embed({task: sequences.take(rows)}, all_tokens=to_learn_from)[task]
         bar.update(len(rows))
         return found
 
     with _eval_mode(model), bar:
-        return processes.here().map(embed, batches, [len(rows) for rows in batches])[
-            torch.from_numpy(np.argsort(order))
-        ]
+        found = processes.here().map(embed, batches, [len(rows) for rows in batches])  # in `order`
+    return found[torch.from_numpy(np.argsort(order))]
 
 
 @torch.no_grad()

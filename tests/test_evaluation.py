@@ -109,9 +109,9 @@ def test_a_batch_holds_at_most_the_token_budget(model, encoded, monkeypatch, bud
     monkeypatch.setattr(evaluation, "TOKEN_BUDGET", budget)
     embed = model.embed
 
-    def watched(sequences):
+    def watched(sequences, **asked):
         sizes.append([int(n) for n in sequences["sst"].lengths])
-        return embed(sequences)
+        return embed(sequences, **asked)
 
     monkeypatch.setattr(model, "embed", watched)
     sequences = encoded("sst")
@@ -125,9 +125,9 @@ def test_a_batch_holds_at_most_the_token_budget(model, encoded, monkeypatch, bud
 def test_predict_runs_in_eval_mode_without_gradients_and_puts_the_mode_back(model, encoded, monkeypatch, training):
     modes, embed = [], model.train(training).embed
 
-    def watched(sequences):
+    def watched(sequences, **asked):
         modes.append((model.training, model.bert.training, model.heads["sst"].training, torch.is_grad_enabled()))
-        return embed(sequences)
+        return embed(sequences, **asked)
 
     monkeypatch.setattr(model, "embed", watched)
     before = torch.get_rng_state()
@@ -139,7 +139,7 @@ def test_predict_runs_in_eval_mode_without_gradients_and_puts_the_mode_back(mode
 
 
 def test_predict_puts_the_mode_back_after_an_error(model, encoded, monkeypatch):
-    monkeypatch.setattr(model, "embed", lambda sequences: 1 / 0)
+    monkeypatch.setattr(model, "embed", lambda sequences, all_tokens: 1 / 0)
     model.train()
     with pytest.raises(ZeroDivisionError):
         evaluation.predict(model, "sst", encoded("sst"))

@@ -86,6 +86,13 @@ def blank(source, function, assignment, sentence):
     return "".join(lines[: where.body] + new + lines[where.stop :])
 
 
+def with_body(source, function, body):
+    """The source with that function's body, after signature and docstring, replaced by one line."""
+    where = place(source, function)
+    lines = source.splitlines(keepends=True)
+    return "".join([*lines[: where.body], f"{where.indent}{body}\n", *lines[where.stop :]])
+
+
 def _raise(indent, sentence):
     """One statement, in the shape that `ruff format` gives it; a long sentence goes over lines at its semicolons."""
     line = f"{indent}raise NotImplementedError({_quoted(sentence)})\n"

@@ -1,8 +1,9 @@
 """The manifest: which functions are which assignment's, what each is worth, and what must not be used.
 
 assignments.json has one entry an assignment: title, hours, points, `needs` (assignments to be written before it), parts
-{name: {dialect: "file:qualified name", "hints": [...]}}, `drops` (twins of an answer, left out of its handout) and
-`forbidden` (names of libraries that do the work already).
+{name: {dialect: "file:qualified name", "hints": [...]}}, `drops` (twins of an answer, left out of its handout),
+`shorter` (functions that would need what was dropped: the body that does the same without) and `forbidden` (names of
+libraries that do the work already).
 """
 
 import json
@@ -35,7 +36,8 @@ class Target:
 
 @dataclass(frozen=True)
 class Assignment:
-    """One entry of the manifest; `parts` {dialect: {part: Target}}, `hints` {part: [sentence]}."""
+    """One entry of the manifest; `parts` {dialect: {part: Target}}, `hints` {part: [sentence]}, `shorter` {Target: a
+    body}."""
 
     name: str
     title: str
@@ -46,6 +48,7 @@ class Assignment:
     hints: dict
     drops: tuple
     forbidden: tuple
+    shorter: dict
 
     @property
     def dialects(self):
@@ -83,6 +86,7 @@ def _assignment(name, entry):
         {part: where["hints"] for part, where in entry["parts"].items()},
         tuple(Target.of(text) for text in entry["drops"]),
         tuple(entry["forbidden"]),
+        {Target.of(text): body for text, body in entry.get("shorter", {}).items()},
     )
 
 

@@ -81,7 +81,8 @@ def _code(assignments, given, dialect):
 
 
 def blanked(sources, asked, assignments, dialect):
-    """{path: source} with the functions of the assignments `asked` blank, and the twins of their answers left out."""
+    """{path: source} with the functions of the assignments `asked` blank, the twins of their answers left out, and what
+    needs such a twin in its shorter form."""
     sources = dict(sources)
     for assignment in asked:
         for target in assignment.parts[dialect].values():
@@ -93,6 +94,8 @@ def blanked(sources, asked, assignments, dialect):
             if not blanks.is_blank(sources[target.file], target.function):
                 sentence = f"{target} is left out of the handouts; it would tell an answer"
                 sources[target.file] = blanks.blank(sources[target.file], target.function, assignment.name, sentence)
+        for target, body in assignment.shorter.items() if dialect == "ours" else ():
+            sources[target.file] = blanks.with_body(sources[target.file], target.function, body)
     return {path: blanks.without_marks(source) for path, source in sources.items()}
 
 

@@ -43,8 +43,9 @@ class Packing:
     """How B sequences of the given `lengths` are packed.
 
     `order` [B] numpy: the packed list holds sequence order[0] first, then order[1] ... (shortest first, so that
-    blocks are of similar length). `first` [B]: where in the packed list the first token ([CLS]) of each sequence
-    stands, in the caller's order. `sequence` [N] numpy: which of the caller's sequences each packed token belongs to.
+    blocks are of similar length); `place` [B] is the way back: where each of the caller's sequences is among these.
+    `first` [B]: where in the packed list the first token ([CLS]) of each sequence stands, in the caller's order, and
+    `first_packed` [B] in packed order. `sequence` [N] numpy: which of the caller's sequences a packed token is of.
     """
 
     def __init__(self, lengths, device="cpu"):
@@ -54,9 +55,9 @@ class Packing:
         self.order = np.argsort(lengths, kind="stable")
         sorted_lengths = lengths[self.order]
         starts = np.cumsum(sorted_lengths) - sorted_lengths  # [B] first packed token of each sorted sequence
-        first = np.empty_like(starts)
-        first[self.order] = starts
-        self.first = to_device(first, device)
+        place = np.argsort(self.order)
+        self.place, self.first_packed = to_device(place, device), to_device(starts, device)
+        self.first = to_device(starts[place], device)
         self.device, self._sorted_lengths = device, sorted_lengths
         limit = BLOCK_SCORES["cpu" if torch.device(device).type == "cpu" else "cuda"]
         self.blocks = [_block(sorted_lengths, starts, i, j, device) for i, j in _runs(sorted_lengths, limit)]
@@ -69,7 +70,7 @@ class Packing:
         """[N, H] packed -> [B, H]: the mean over each sequence's tokens, in the caller's order."""
         lengths = to_device(self._sorted_lengths, self.device)
         means = torch.segment_reduce(hidden, "mean", lengths=lengths, axis=0, unsafe=True)  # [B, H], shortest first
-        return means[to_device(np.argsort(self.order), self.device)]
+        return means[self.place]
 
 
 def _runs(lengths, limit):

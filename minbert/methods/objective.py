@@ -47,6 +47,7 @@ def uda(head, original, copy, flags):
 # What learns from changed copies of texts (flags/methods.py has these names too): {flag: (its name in the log, function
 # from a head, the logits [B, outputs] of the texts, those of their copies and the flags to (term, kept [B] of bool))}
 FROM_COPIES = {"uda": ("UDA", uda)}
+LEARNED_FROM = {"train", "unlabelled", "augmented"}  # splits
 
 
 @dataclass
@@ -197,8 +198,7 @@ class Objective:
 
         def after_embedding(embedded):
             with model.autocast:
-                hidden = model.bert.encode(embedded, tokens.packing)
-                return self._logits(model, model.pool(hidden, tokens, sequences))
+                return self._logits(model, model.encode(embedded, tokens.packing, sequences))
 
         if self.regularizers.smart:
             after_embedding = drawn_again(after_embedding, self.device)
@@ -237,7 +237,8 @@ class FrozenEmbeddings:
     def of(self, task, split):
         """[n, P, H]: those of a whole split."""
         if (task, split) not in self._known:
-            self._known[task, split] = evaluation.embeddings(self.model, task, self.data[task][split].sequences)
+            sequences = self.data[task][split].sequences
+            self._known[task, split] = evaluation.embeddings(self.model, task, sequences, split in LEARNED_FROM)
         return self._known[task, split]
 
     def rows(self, rows):
@@ -247,5 +248,5 @@ class FrozenEmbeddings:
     def of_training(self):
         """Compute all that the heads will learn from."""
         for task, splits in self.data.items():
-            for split in splits.keys() & {"train", "unlabelled", "augmented"}:
+            for split in splits.keys() & LEARNED_FROM:
                 self.of(task, split)

@@ -1,5 +1,6 @@
 """All tables by name, and what must hold of each."""
 
+import difflib
 from dataclasses import replace
 from itertools import combinations
 
@@ -16,7 +17,10 @@ TABLES = {table.name: table for table in (MINBERT, RECIPE, *STRATEGY_TABLES, *LA
 def find_table(name):
     """The table of that name, checked."""
     if name not in TABLES:
-        raise UserError(f"no table {name}; there are {', '.join(TABLES)}")
+        near = difflib.get_close_matches(name, TABLES, n=3)
+        raise UserError(
+            f"no table {name}; {' or '.join(near) + '?' if near else 'experiments.py list has their names'}"
+        )
     check_table(TABLES[name])
     return TABLES[name]
 

@@ -112,7 +112,8 @@ class PlainModels:
         shape = len(train.sequences), len(self.tasks[teacher].labels)
         if (kept := read_predictions(path, of, shape)) is not None:
             return kept
-        probabilities = evaluation.predict(self._model(folder), teacher, train.sequences).probabilities
+        model = self._model(folder)
+        probabilities = evaluation.predict(model, teacher, train.sequences, to_learn_from=True).probabilities
         with alone_in(path.parent, wait=""):
             remove_unfinished(path.parent, path.name)
             with written_whole(path) as temporary:

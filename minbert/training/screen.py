@@ -112,11 +112,13 @@ def terms_beside(record, tasks):
 
 
 def next_commands(folder):
-    """What to do with a finished run: commands as this one was typed."""
+    """What to do with a finished run: commands as this one was typed, and how Python has it."""
     python, run = shlex.quote(sys.orig_argv[0]), shlex.quote(os.path.relpath(folder))
     script = f"{python} {shlex.quote(os.path.relpath(sys.argv[0]))}"
     lines = ["next:", f"  {script} --predict {run}     what it says of sentences that you type"]
     lines.append(f"  {script} --evaluate {run}    its scores again, or on other files")
+    lines.append(f"  {script} --export {run} FOLDER    its heads for transformers")
+    lines.append(f"  in Python: from minbert import load; load({os.path.relpath(folder)!r}).predict([...])")
     if (folder / "report.html").is_file():
         lines.append(f"  {run}/report.html    curves, confusions, the worst errors: open it in a browser")
     return "\n".join(lines)

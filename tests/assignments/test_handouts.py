@@ -82,7 +82,7 @@ def test_what_is_given_is_there():
     files = handout("a4", given=("a1", "a2"))
     bert = files["bert.py"].decode()
     assert not blanks.is_blank(bert, "BertSelfAttention.plain_attention")
-    assert not blanks.is_blank(bert, "BertLayer.forward")
+    assert not blanks.is_blank(bert, "BertLayer.after_attention")
     assert blanks.is_blank(bert, "BertModel.embed")
     assert json.loads(files["handout.json"])["given"] == ["a1", "a2"]
 

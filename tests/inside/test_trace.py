@@ -146,7 +146,7 @@ def test_the_code_is_the_source(three):
         ("masked", 1, "BertSelfAttention.plain_attention", "masked_fill"),
         ("softmax", 1, "BertSelfAttention.plain_attention", "softmax"),
         ("mixture", 0, "BertSelfAttention.plain_attention", "@ v"),
-        ("gelu", 0, "BertLayer.forward", "F.gelu"),
+        ("gelu", 0, "BertLayer.after_attention", "F.gelu"),
         ("cls", None, "BertModel.forward", "tokens.packing.first"),
         ("pooled", None, "BertModel.pool", "tanh"),
     ],

@@ -13,8 +13,8 @@ from minbert.tables.catalogue import TABLES
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("run", "absent"), "no table absent; there are minbert"),
-        (("show", "absent"), "no table absent"),
+        (("run", "absent"), "no table absent; experiments.py list has their names"),
+        (("show", "yan1-gpu"), "no table yan1-gpu; yan1-cpu or yan"),
         (("compare", "demo", "plain", "absent"), "no row absent"),
         (("compare", "demo", "plain", "part"), "plain and part of table demo have no seed, model and data in common"),
         (("compare", "demo", "plain", "part", "--column", "RTE"), "no column RTE; its columns: SST, F1 of neutral"),

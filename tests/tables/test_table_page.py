@@ -74,7 +74,7 @@ def test_without_names_all_tables_those_with_results_first(report, home, capsys)
 
 def test_a_mistake_and_a_missing_package_are_a_line(home, capsys, monkeypatch):
     assert experiments.main(["report", "nothing"]) == 2
-    assert capsys.readouterr().err.startswith("error: no table nothing; there are ")
+    assert capsys.readouterr().err.startswith("error: no table nothing; ")
     monkeypatch.setattr(page, "can_render", lambda: False)
     assert experiments.main(["report", "demo"]) == 0
     said = capsys.readouterr().out

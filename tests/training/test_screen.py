@@ -82,4 +82,6 @@ def test_the_end_names_the_next_commands_as_this_one_was_typed(tmp_path, monkeyp
     assert lines[0] == "next:"
     assert shlex.split(lines[1])[:4] == [".venv/bin/python", "x.py", "--predict", "a run"]
     assert shlex.split(lines[2])[:4] == [".venv/bin/python", "x.py", "--evaluate", "a run"]
-    assert "report.html" in lines[3]
+    assert shlex.split(lines[3])[:5] == [".venv/bin/python", "x.py", "--export", "a run", "FOLDER"]
+    assert "load('a run')" in lines[4]
+    assert "report.html" in lines[5]
