@@ -16,9 +16,9 @@ The gradients are summed here and not by the hooks of DistributedDataParallel, w
 through the forward of one module. An update of several steps, PCGrad's gradients task by task, SMART's inner gradient
 and heads without a batch are nothing like that.
 
-Random numbers: those of dropout and of SMART's noise are drawn anew from (seed, rank, update), so each process has its
-own and need not remember where it was. What all must draw alike, PCGrad's order, comes from `generator`, which stands
-where one process's would, and is what a checkpoint saves: any number of processes can go on from that.
+Random numbers: those of dropout are drawn anew from (seed, rank, update), so each process has its own and need not
+remember where it was. What one process draws besides, PCGrad's order and SMART's noise, is drawn alike by all from
+`generator`, which stands where one process's would and is what a checkpoint saves: any number can go on from that.
 
 One process without torchrun is `Alone`: nothing is divided, summed or waited for, nor torch.distributed imported.
 """
@@ -26,7 +26,7 @@ One process without torchrun is `Alone`: nothing is divided, summed or waited fo
 import contextlib
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 import numpy as np
@@ -34,6 +34,7 @@ import torch
 
 from minbert import files, launch
 from minbert.files import UserError, one_line
+from minbert.layers.packing import Packing
 
 BUCKET = 1 << 23  # floats that are summed at a time: 32 MB
 GOODBYE = timedelta(seconds=20)  # how long the others stay for the first one's last word
@@ -41,12 +42,13 @@ GOODBYE = timedelta(seconds=20)  # how long the others stay for the first one's 
 
 @dataclass(frozen=True)
 class Part:
-    """What a process has of a batch: its `rows`, of which `counted` count (0 where the only one is borrowed), and how
-    many the `whole` batch has."""
+    """What a process has of a batch: its `rows`, of which `counted` count (0 where the only one is borrowed), how many
+    the `whole` batch has, and their `places` in that."""
 
     rows: np.ndarray
     counted: int
     whole: int
+    places: np.ndarray
 
     def weigh(self, mean):
         """A mean over these rows -> what it adds to the mean over the whole batch."""
@@ -54,15 +56,30 @@ class Part:
 
     def twice(self):
         """The rows, and after them all of them again."""
-        return Part(np.concatenate([self.rows, self.rows]), 2 * self.counted, 2 * self.whole)
+        places = np.concatenate([self.places, self.places + self.whole])
+        return Part(np.concatenate([self.rows, self.rows]), 2 * self.counted, 2 * self.whole, places)
 
 
 def counted_together(parts):
-    """{key: Part} whose examples have one mean -> (the keys of those to take the mean over, the Part that weighs it):
+    """{key: Part} whose examples have one mean -> (the keys of those to take the mean over, a Part that weighs it):
     borrowed rows stay away from others."""
     counted, whole = (sum(getattr(part, name) for part in parts.values()) for name in ("counted", "whole"))
     keys = [key for key, part in parts.items() if part.counted] or [*parts][:1]
-    return keys, Part(np.concatenate([parts[key].rows for key in keys]), counted, whole)
+    return keys, replace(parts[keys[0]], counted=counted, whole=whole)
+
+
+def tokens_among_all(parts, sequences):
+    """(tokens of all processes, where among them, as one process packs them, this one's stand [N]) in a step of `parts`
+    {key: Part}. sequences: {key: those of the whole batch}."""
+    lengths = [one.lengths for key in parts for one in sequences[key].parts]
+    before = np.cumsum([0, *map(len, lengths)])
+    places = [part.places for key, part in parts.items() for _ in sequences[key].parts]
+    lengths = np.concatenate(lengths)
+    own = np.concatenate([start + place for start, place in zip(before, places, strict=False)])  # of all sequences
+    whole, mine = Packing(lengths), Packing(lengths[own])
+    sequence = mine.sequence  # [N]
+    within = np.arange(len(sequence)) - mine.first.numpy()[sequence]
+    return int(lengths.sum()), whole.first.numpy()[own[sequence]] + within
 
 
 class Alone:
@@ -73,11 +90,16 @@ class Alone:
 
     def share(self, rows):
         """The `Part` of a batch's row numbers that is this process's."""
-        return Part(rows, len(rows), len(rows))
+        return Part(rows, len(rows), len(rows), np.arange(len(rows)))
 
     def weigh_kept(self, mean, kept, part):
         """As Part.weigh, of a mean over the `kept` [B] of a part's examples."""
         return mean
+
+    def noise(self, shape, dtype, device, among_all):
+        """Standard normal noise for tokens [N, H], the same for each token as one process draws. among_all: a function
+        that gives what `tokens_among_all` does."""
+        return torch.randn(shape, dtype=dtype, device=device)
 
     def sum(self, tensors):
         """Tensors of one type -> each summed over the processes."""
@@ -124,13 +146,19 @@ class Processes:
         self.generator = torch.Generator()
 
     def share(self, rows):
-        own = rows[self.rank :: self.count]
-        return Part(own if len(own) else rows[:1], len(own), len(rows))
+        own = np.arange(self.rank, len(rows), self.count)
+        places = own if len(own) else np.zeros(1, int)
+        return Part(rows[places], len(own), len(rows), places)
 
     def weigh_kept(self, mean, kept, part):
         own = kept.sum().to(mean.dtype) * bool(part.counted)
         (whole,) = self.sum([own])
         return mean * (own / whole.clamp(min=1))
+
+    def noise(self, shape, dtype, device, among_all):
+        count, places = among_all()
+        whole = torch.randn(count, *shape[1:], dtype=dtype, generator=self.generator)
+        return whole[torch.from_numpy(places)].to(device)
 
     def sum(self, tensors):
         sums, waits = [], []

@@ -16,6 +16,7 @@ sequences, H hidden size.
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -33,7 +34,7 @@ from minbert.methods.semi_supervised import (
     tsa_threshold,
     uda_loss,
 )
-from minbert.processes import Part, counted_together
+from minbert.processes import ALONE, counted_together, tokens_among_all
 
 SMART_STEP = 1e-3  # the step size of the paper (Jiang et al. 2020, section 4)
 
@@ -98,7 +99,7 @@ class Objective:
 
     def __call__(self, batches, progress=0.0):
         """[Batch] -> Loss, whose terms are this process's part; progress: updates done / updates planned."""
-        whole, _ = self._rows(batches, lambda rows: Part(rows, len(rows), len(rows)))
+        whole, _ = self._rows(batches, ALONE.share)
         parts, originals = self._rows(batches, self.processes.share)
         logits, embedded, after_embedding = self._student(_rows_of(parts))
         loss = Loss({}, {}, 0 if self.frozen else self._tokens(_rows_of(whole)))
@@ -106,7 +107,7 @@ class Objective:
             self._add_supervised(loss, batch.task, parts[batch.task, "train"], logits, progress)
         if self.regularizers.smart:
             clean = {(batch.task, "train"): logits[batch.task, "train"] for batch in batches}
-            self._add_smart(loss, after_embedding, embedded, clean, parts)
+            self._add_smart(loss, after_embedding, embedded, clean, parts, whole)
         if originals:
             self._add_from_copies(loss, originals, logits)
         if self.teacher:
@@ -145,11 +146,16 @@ class Objective:
         if self.regularizers.r_drop:
             loss.terms[task, "R-Drop"] = part.weigh(self.regularizers.r_drop * r_drop(head, logits))
 
-    def _add_smart(self, loss, after_embedding, embedded, clean, parts):
+    def _add_smart(self, loss, after_embedding, embedded, clean, parts, whole):
         heads = {key: self.model.heads[key[0]] for key in clean}
         radius = self.regularizers.smart_radius
         step_size = max(SMART_STEP, radius)  # a shorter step would never reach a wider ball's border
-        penalties = smoothness(after_embedding, embedded, clean, heads, step_size=step_size, radius=radius)
+
+        def draw(shape, dtype, device):
+            among_all = partial(tokens_among_all, parts, self._sequences(_rows_of(whole)))
+            return self.processes.noise(shape, dtype, device, among_all)
+
+        penalties = smoothness(after_embedding, embedded, clean, heads, draw, step_size=step_size, radius=radius)
         for (task, split), penalty in penalties.items():
             loss.terms[task, "SMART"] = parts[task, split].weigh(self.regularizers.smart * penalty)
 
