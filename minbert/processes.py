@@ -204,6 +204,8 @@ class Processes:
 
     def leave(self):
         """torchrun ends all once one of them has ended, so the others let the first one say its last word."""
+        global _here
+        _here = ALONE
         with contextlib.suppress(RuntimeError):
             self._engine.all_reduce(torch.zeros(1), async_op=True).wait(GOODBYE)
             self._engine.destroy_process_group()

@@ -82,10 +82,14 @@ class MaskedLMTrainer:
 
     # --------------------------------------------------------------------------------- the exam after each epoch
 
+    @torch.no_grad()
     def perplexity(self):
-        """That of the held-out text."""
+        """That of the held-out text, of which each process scores some batches."""
         self.model.eval()
-        return perplexity(self._losses, self.exam)
+        sizes = [len(labels) for _, _, labels in self.exam]
+        losses = self.loop.processes.map(lambda batch: self._losses(*batch), self.exam, sizes)
+        by_batch = iter(losses.split(sizes))
+        return perplexity(lambda *batch: next(by_batch), self.exam)
 
     def score(self, loop):
         measured = self.perplexity()

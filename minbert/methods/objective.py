@@ -155,7 +155,7 @@ class Objective:
             among_all = partial(tokens_among_all, parts, self._sequences(_rows_of(whole)))
             return self.processes.noise(shape, dtype, device, among_all)
 
-        penalties = smoothness(after_embedding, embedded, clean, heads, draw, step_size=step_size, radius=radius)
+        penalties = smoothness(after_embedding, embedded, clean, heads, step_size=step_size, radius=radius, draw=draw)
         for (task, split), penalty in penalties.items():
             loss.terms[task, "SMART"] = parts[task, split].weigh(self.regularizers.smart * penalty)
 

@@ -37,7 +37,7 @@ def r_drop(head, logits):
     return divergence(head, first, second) / 2
 
 
-def smoothness(classify, embedded, logits, heads, draw=torch.randn, noise=1e-5, step_size=1e-3, radius=1e-5):
+def smoothness(classify, embedded, logits, heads, noise=1e-5, step_size=1e-3, radius=1e-5, draw=torch.randn):
     """SMART's term R_s: how much the outputs change under the worst small change of the embeddings.
 
         R_s = mean over examples of the max of divergence(f(x + d), f(x)) over |d|_inf <= radius
@@ -49,8 +49,8 @@ def smoothness(classify, embedded, logits, heads, draw=torch.randn, noise=1e-5, 
     classify    function from embedded tokens [N, H] to {task: logits [B, outputs]}: all of the model after them, with
                 the same dropout in each call (dropout.drawn_again)
     embedded    [N, H], the output of the embedding;  logits  {task: what `classify` made of it};  heads  {task: head}
-    draw        torch.randn, or what draws as it does
     noise, step_size, radius    the paper's sigma, eta and epsilon, at its values (section 4)
+    draw        torch.randn, or what takes its place
 
     Returns {task: scalar}; its gradient reaches embeddings, trunk and heads. Costs two more forward passes and two
     more backward. With the same dropout in all passes d = 0 gives exactly 0. (The paper does not say; dropout drawn

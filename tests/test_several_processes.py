@@ -17,7 +17,9 @@ from unlabelled_text import flags_for
 
 from minbert import launch
 from minbert.files import UserError
-from minbert.processes import ALONE, Part, Processes, counted_together, here, join
+from minbert.layers.packing import pack
+from minbert.processes import ALONE, Part, Processes, counted_together, here, join, tokens_among_all
+from minbert.text.tokenization import SentencePairs, Sequences
 
 UNEVEN = "--batch_size sst=3,quora=5,sts=1"  # of two processes one has more of a batch, or all of it
 CLASSES = "--sts_head classification --model {wild} --batch_size 5"  # a model of which TSA and UDA keep some
@@ -28,7 +30,6 @@ ROWS = [
     "--pcgrad --batch_size 5",
     f"--pcgrad {UNEVEN}",
     f"--smart 1 {UNEVEN}",
-    "--smart 1 --smart_radius 0.01 --pairs concat --r_drop 0.5 --batch_size 3",
     f"--r_drop 1 {UNEVEN}",
     f"--clip 0.1 --accumulate 3 {UNEVEN}",
     "--layer_decay 0.9 --lr_schedule linear --warmup 0.3 --weight_decay 0.1 --no_decay_bias_norm",
@@ -79,6 +80,34 @@ def test_a_borrowed_row_stays_out_of_a_common_mean():
     assert (keys, whole.counted, whole.whole) == (["unlabelled"], 2, 5)
     keys, whole = counted_together({"train": none, "unlabelled": none})
     assert (keys, whole.weigh(7.0)) == (["train"], 0)
+
+
+def test_smart_s_noise_finds_its_tokens():
+    """Of every token of the step one process has the noise that all draw for it."""
+    random = np.random.default_rng(3)
+
+    def texts(rows):
+        lengths = random.integers(1, 9, rows)
+        ids = random.integers(0, 1 << 30, lengths.sum()).astype(np.int32)
+        return Sequences(ids, np.zeros(len(ids), np.uint8), np.cumsum([0, *lengths]))
+
+    data = {"a": texts(5), "b": SentencePairs(texts(7), texts(7)), "c": texts(1)}
+    batch = {"a": np.array([4, 0, 1]), "b": np.array([6, 2, 3, 0, 5]), "c": np.array([0])}
+
+    def tokens(parts):
+        own = {key: data[key].take(part.rows) for key, part in parts.items()}
+        return pack(Sequences.concatenate([one for taken in own.values() for one in taken.parts])).ids, own
+
+    for twice in (False, True):
+        shares = [{key: process(rank, 2).share(rows) for key, rows in batch.items()} for rank in (0, 1)]
+        whole = {key: ALONE.share(rows) for key, rows in batch.items()}
+        if twice:
+            *shares, whole = ({key: part.twice() for key, part in parts.items()} for parts in (*shares, whole))
+        all_ids, sequences = tokens(whole)
+        for parts in shares:
+            count, places = tokens_among_all(parts, sequences)
+            assert count == len(all_ids)
+            assert torch.equal(all_ids[torch.from_numpy(places)], tokens(parts)[0])
 
 
 def test_one_process_alone_joins_nothing(trainer_of):
