@@ -5,20 +5,25 @@ from dataclasses import replace
 from itertools import combinations
 
 from minbert.files import UserError
+from minbert.tables.controls import CONTROL_TABLES
 from minbert.tables.jobs import resolve
 from minbert.tables.labels import LABEL_TABLES
 from minbert.tables.rows import MINBERT, RECIPE, find_row, flags_of
 from minbert.tables.semi import SEMI_TABLES
 from minbert.tables.strategies import STRATEGY_TABLES
 
-TABLES = {table.name: table for table in (MINBERT, RECIPE, *STRATEGY_TABLES, *LABEL_TABLES, *SEMI_TABLES)}
+TABLES = {
+    table.name: table for table in (MINBERT, RECIPE, *STRATEGY_TABLES, *LABEL_TABLES, *SEMI_TABLES, *CONTROL_TABLES)
+}
 
 
 def find_table(name):
     """The table of that name, checked."""
     if name not in TABLES:
         near = difflib.get_close_matches(name, TABLES, n=3)
-        raise UserError(f"no table {name}; {' or '.join(near) + '?' if near else 'experiments.py list has their names'}")
+        raise UserError(
+            f"no table {name}; {' or '.join(near) + '?' if near else 'experiments.py list has their names'}"
+        )
     check_table(TABLES[name])
     return TABLES[name]
 

@@ -223,9 +223,11 @@ def _told(value):
         return ", ".join(f"{name}={one}" for name, one in value.items()) or "–"
     if isinstance(value, list):
         return ", ".join(map(str, value))
-    return (
-        {None: "–", True: "yes", False: "no"}.get(value, str(value)) if not isinstance(value, float) else f"{value:g}"
-    )
+    if isinstance(value, bool):  # before numbers: to Python 1 is True
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:g}"
+    return "–" if value is None else str(value)
 
 
 def flattened(value, path=""):

@@ -15,7 +15,7 @@ from minbert.tables import places, record, sweep, text_files
 from minbert.tables.catalogue import TABLES
 from minbert.tables.rows import Row
 from minbert.tables.semi import CHAT, SEMI_TABLES
-from minbert.text.rows import read_augmented
+from minbert.text.rows import read_augmented, read_rows
 
 # ----------------------------------------------------------------------------------------------- the papers' figures
 
@@ -170,6 +170,14 @@ def test_a_name_as_this_machine_has_it(tmp_path, tiny_data):
     assert path == str(kept / f"eda-{digest[:16]}.tsv")
     assert len(read_augmented(path).texts) == tiny.ROWS["quora"][0]
     assert [file.name for file in kept.iterdir()] == [f"eda-{digest[:16]}.tsv"]
+
+
+def test_copies_may_have_a_share_of_their_own(tmp_path, tiny_data):
+    source = tiny_data / "quora-train.csv"
+    path = text_files.local(f"tfidf@0({source})", {}, tmp_path)
+    assert path == str(tmp_path / f"tfidf@0-{sha256(source)[:16]}.tsv")
+    assert read_augmented(path).texts == read_rows(source).texts
+    assert read_augmented(text_files.local(f"tfidf@0.5({source})", {}, tmp_path)).texts != read_rows(source).texts
 
 
 def test_what_a_name_cannot_be_is_said(tmp_path, tiny_data):

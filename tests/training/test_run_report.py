@@ -144,6 +144,26 @@ def test_it_can_be_heard_and_walked(finished):
     assert all(a["aria-label"] for a in marks)
 
 
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [(1, "1"), (0, "0"), (True, "yes"), (False, "no"), (None, "–"), (1e-05, "1e-05"), ({"sst": 1}, "sst=1"), ({}, "–")],
+)
+def test_a_flags_value_as_it_is_typed(value, told):
+    assert run_report._told(value) == told
+
+
+def test_a_long_text_is_folded_and_a_short_one_is_not(copy):
+    def lengthen(analysis):
+        analysis["sst"]["worst_errors"][0]["texts"] = [400 * "a" + "b"]
+        analysis["sst"]["worst_errors"][1]["texts"] = [400 * "c"]
+
+    found = rewritten(copy, "analysis.json", lengthen)
+    assert [a.get("class") for a, _ in found.all("details")].count("long") == 1
+    text = (copy / "report.html").read_text(encoding="utf-8")
+    assert f"<summary>{300 * 'a'} …</summary>… {100 * 'a'}b</details>" in text
+    assert f"<span>{400 * 'c'}</span>" in text
+
+
 def test_strangers_words_are_words(copy):
     def spoil_texts(analysis):
         analysis["sst"]["worst_errors"][0]["texts"] = [EVIL]
