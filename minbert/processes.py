@@ -162,12 +162,13 @@ class Processes:
 
     def sum(self, tensors):
         sums, waits = [], []
-        with self._all_of_them():
-            for bucket in _buckets(tensors):
-                flat = torch.cat([tensor.flatten() for tensor in bucket])
+        for bucket in _buckets(tensors):
+            flat = torch.cat([tensor.flatten() for tensor in bucket])
+            with self._all_of_them():
                 waits.append(self._engine.all_reduce(flat, async_op=True))
-                pieces = flat.split([tensor.numel() for tensor in bucket])
-                sums += [piece.view_as(tensor) for piece, tensor in zip(pieces, bucket, strict=True)]
+            pieces = flat.split([tensor.numel() for tensor in bucket])
+            sums += [piece.view_as(tensor) for piece, tensor in zip(pieces, bucket, strict=True)]
+        with self._all_of_them():
             for wait in waits:
                 wait.wait()
         return sums
@@ -256,7 +257,13 @@ def join(use_gpu=False):
         if launch.local_rank() >= (there := torch.cuda.device_count()):
             raise UserError(f"--use_gpu: this machine has {there}, one for each process; --nproc_per_node {there}")
         torch.cuda.set_device(launch.local_rank())
-    distributed.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo")
+    try:
+        distributed.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo")
+    except (ValueError, RuntimeError) as error:  # an address is missing, or nobody answers there
+        raise UserError(
+            f"WORLD_SIZE says that there are {launch.count()} processes, but they do not meet "
+            f"({one_line(error)[:120]}); start them with torchrun, or unset WORLD_SIZE"
+        ) from None
     _here = Processes()
     if not _here.first:
         files.write_nothing()

@@ -280,6 +280,14 @@ def test_it_refuses(monkeypatch, flags, said):
     assert (silent.code, silent.out, silent.err) == (2, "", "")
 
 
+def test_processes_that_nobody_started(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.delenv("MASTER_ADDR", raising=False)
+    with pytest.raises(UserError, match=r"they do not meet \(.*\); start them with torchrun, or unset WORLD_SIZE"):
+        join()
+    assert here() is ALONE
+
+
 def test_a_gpu_for_each(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("LOCAL_RANK", "1")
