@@ -105,6 +105,9 @@ class Alone:
         """Tensors of one type -> each summed over the processes."""
         return tensors
 
+    def sum_gradients(self, parameters):
+        """Sum the gradients of these parameters, all of which have one, over the processes."""
+
     def map(self, function, jobs, sizes):
         """torch.cat of function(job) for all jobs, in their order. Each process does some of them, and gets all.
         sizes: the rows of each result."""
@@ -172,6 +175,11 @@ class Processes:
             for wait in waits:
                 wait.wait()
         return sums
+
+    def sum_gradients(self, parameters):
+        sums = self.sum([parameter.grad for parameter in parameters])
+        for parameter, whole in zip(parameters, sums, strict=True):
+            parameter.grad = whole
 
     def map(self, function, jobs, sizes):
         own = range(self.rank, len(jobs), self.count)

@@ -163,14 +163,14 @@ class Objective:
         """What looks at the texts as they are has read the originals already."""
         reads = self.unlabelled.reads_text
         targets = logits if reads else self._without_gradient(self.model, _rows_of(originals))
-        over_kept = self.unlabelled.uda_mean == "kept"
         for flag, (name, compare) in FROM_COPIES.items():
             for (task, _), part in originals.items():
                 if task in getattr(self.unlabelled, flag):
                     pair = targets[task, "unlabelled"], logits[task, "augmented"]
                     mean, kept = compare(self.model.heads[task], *pair, self.unlabelled)
-                    mean = self.processes.weigh_kept(mean, kept, part) if over_kept else part.weigh(mean)
-                    loss.terms[task, name] = mean
+                    over_kept = flag == "uda" and self.unlabelled.uda_mean == "kept"
+                    mine = self.processes.weigh_kept(mean, kept, part) if over_kept else part.weigh(mean)
+                    loss.terms[task, name] = mine
                     loss.shares[task, f"{name} kept"] = part.weigh(kept.float().mean())
 
     def _add_consistency(self, loss, parts, logits, progress):

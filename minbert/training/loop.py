@@ -138,10 +138,7 @@ class Loop:
             self.log.add(losses)
         with_gradient = [parameter for parameter in self.model.parameters() if parameter.grad is not None]
         if self.sums:
-            for parameter, whole in zip(
-                with_gradient, self.processes.sum([p.grad for p in with_gradient]), strict=True
-            ):
-                parameter.grad = whole
+            self.processes.sum_gradients(with_gradient)
         if len(steps) > 1:
             torch._foreach_div_([parameter.grad for parameter in with_gradient], len(steps))
         # 2. the update
