@@ -16,6 +16,7 @@ at these numbers of examples a task. Exit code 0, or 1 where weights are further
 """
 
 import argparse
+import contextlib
 import json
 import os
 import random
@@ -28,6 +29,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT)]
+PATIENCE = 20  # seconds that one process may outlive the other
 UNEVEN = "--batch_size sst=3,quora=5,sts=1"
 CLASSES = "--sts_head classification --batch_size 5"
 UDA = f"{CLASSES} --uda_threshold 0.3 --uda {{copies}}"
@@ -102,9 +104,17 @@ def start(count, script, argv, threads=1):
 
 
 def end(started):
-    """Wait for processes; returns their exit codes, and what the first one said."""
-    said = [process.communicate()[0] for process in started]
-    return [process.returncode for process in started], said[0]
+    """Wait for processes; returns their exit codes, and what the first one said. Where one died before they met, the
+    other would wait for it: it is ended, as torchrun would."""
+    while any(process.poll() is None for process in started):
+        if any(process.poll() not in (None, 0) for process in started):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                for process in started:
+                    process.wait(PATIENCE)
+            for process in started:
+                process.kill()
+        time.sleep(0.05)
+    return [process.returncode for process in started], started[0].communicate()[0]
 
 
 # --------------------------------------------------------------------------------------------------------- weights
