@@ -6,15 +6,14 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 sys.path.append(str(Path(__file__).parents[1]))  # where this file is a process of its own
 
 import tiny
 
-from minbert import processes
+from minbert import evaluation, processes
 from minbert.training.checkpoint import save_weights
-
-FOLDERS = ("--model", "--data_dir", "--run_dir")
 
 
 def environments(count):
@@ -46,10 +45,11 @@ def torchrun(*argv, script=tiny.SCRIPT, count=2, restarts=0, **popen):
 
 def train(folder, checkpoint, data, rows):
     """A `Trainer`'s whole training for each row of flags, in folder/0, folder/1, ...: their last weights are in
-    last.safetensors there, and metrics.jsonl."""
+    last.safetensors there, metrics.jsonl and predictions/. Dev sets are scored in several batches."""
     for number, row in enumerate(rows):
         trainer = tiny.make_trainer(Path(folder) / str(number), Path(checkpoint), Path(data), *row)
-        trainer.fit()
+        with mock.patch.object(evaluation, "TOKEN_BUDGET", 64):
+            trainer.fit()
         save_weights(trainer.model, trainer.folder / "last.safetensors")
 
 

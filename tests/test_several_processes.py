@@ -43,6 +43,7 @@ ROWS = [
     "--pairs concat --sts_head cosine --sst_head coral",
     "--pairs dot_attention --pooling mean --head_bias prior",
 ]
+STILL = "--lr 1e-30"  # which no weight can tell from 0
 COMMON = "--option finetune --epochs 1 --lr 1e-4 --hidden_dropout_prob 0"
 
 
@@ -129,10 +130,10 @@ def both(tmp_path_factory, still_model, tiny_data):
     folder = tmp_path_factory.mktemp("both")
     wild = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "initializer_range": 0.5}
     places = {"wild": tiny.make_checkpoint(folder / "wild", **wild), **flags_for(folder, tiny_data)}
-    rows = [[*COMMON.split(), *row.format(**places).split()] for row in ROWS]
+    rows = [[*COMMON.split(), *row.format(**places).split()] for row in (*ROWS, STILL)]
     several.train_together(2, folder / "two", still_model, tiny_data, rows)
     several.train(folder / "one", still_model, tiny_data, rows)
-    return {row: (folder / "one" / str(i), folder / "two" / str(i)) for i, row in enumerate(ROWS)}
+    return {row: (folder / "one" / str(i), folder / "two" / str(i)) for i, row in enumerate((*ROWS, STILL))}
 
 
 @pytest.mark.parametrize("row", ROWS)
@@ -147,6 +148,16 @@ def test_two_processes_train_as_one_does(both, row):
     if "kept" in mine:
         assert mine["kept"] == pytest.approx(theirs["kept"])
         assert any(0 < share < 1 for share in mine["kept"].values())
+
+
+def test_two_processes_score_as_one_does(both):
+    """From the same weights, to the last bit."""
+    one, two = both[STILL]
+    assert tiny.metrics(one)[-1]["dev"] == tiny.metrics(two)[-1]["dev"]
+    names = sorted(path.name for path in (one / "predictions").iterdir())
+    assert len(names) == 3
+    for name in names:
+        assert (one / "predictions" / name).read_bytes() == (two / "predictions" / name).read_bytes(), name
 
 
 # ---------------------------------------------------------------------------------------------- the script, as a run
