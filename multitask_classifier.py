@@ -32,7 +32,7 @@ import torch
 from torch import nn
 
 from bert import BertModel
-from minbert import processes
+from minbert import launch, processes
 from minbert.files import UserError, write_json
 from minbert.flags import checks
 from minbert.flags.methods import PLAIN
@@ -198,8 +198,9 @@ def build_model(found, options):
 def train(parsed):
     """What a command line asks to train: one run, or several of which it is made. Raises Stopped, with a word on how to
     go on."""
-    processes.join(parsed.use_gpu)
     options = with_labels(run_folder.flags_of(parsed))
+    launch.check_one_run(options.optimisation.lr, options.pseudo_labels.label_scheme)
+    processes.join(options.model.use_gpu)
     with run_folder.resumable(options):
         train_grid(options) if is_grid(options) else train_at_one_rate(options)
     print(next_commands(options.run.folder))

@@ -127,11 +127,11 @@ def main(argv=None):
     from minbert.masked_lm import perplexity_page, trainer
     from minbert.training.run_folder import RUN, open_folder, resumable, saved_record
 
-    processes.join(parsed.use_gpu)
     folder = checks.folder_of(parsed)
     if parsed.resume and (folder / RUN).is_file():
         parsed = resumed(parsed, saved_record(folder / RUN)["flags"])
     options, text, saved = check(parsed)
+    processes.join(options.model.use_gpu)
     with alone_in(options.run.folder), resumable(options):
         folder, before = open_folder(options.run)
         if before:

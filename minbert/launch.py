@@ -33,9 +33,14 @@ def settle(parsed):
             raise UserError(f"--{flag} asks a saved run, which one process does: leave torchrun out")
     if not (parsed.run_dir or parsed.resume):
         raise UserError("--run_dir: several processes need one name for their run, by which a restart finds it too")
-    if given.get("label_scheme"):
-        raise UserError("--label_scheme trains several models, one after another, in one process: leave torchrun out")
-    if isinstance(parsed.lr, list):
-        raise UserError("--lr: each of several rates is a run of its own; give one, or leave torchrun out")
+    check_one_run(parsed.lr, given.get("label_scheme"))
     if parsed.device == "mps":
         raise UserError("--device mps is for one process: leave torchrun out")
+
+
+def check_one_run(lr, label_scheme):
+    """UserError where several processes are asked for several runs; these flags may be those of a run to resume."""
+    if count() > 1 and label_scheme:
+        raise UserError("--label_scheme trains several models, one after another, in one process: leave torchrun out")
+    if count() > 1 and isinstance(lr, list):
+        raise UserError("--lr: each of several rates is a run of its own; give one, or leave torchrun out")

@@ -87,6 +87,7 @@ SLOW = {
     "test_real_files.py": 4,
     "test_script.py": 31,
     "test_several_processes.py::test_a_signal": 60,
+    "test_several_processes.py::test_it_refuses_to": 4,
     "test_several_processes.py::test_one_process_alone": 1,
     "test_several_processes.py::test_two": 40,
     "test_ssl_bridge.py": 30,

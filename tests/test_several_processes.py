@@ -16,7 +16,8 @@ from safetensors.torch import load_file
 from unlabelled_text import flags_for
 
 from minbert import launch
-from minbert.files import UserError
+from minbert.files import UserError, write_json
+from minbert.flags.checks import to_saved
 from minbert.layers.packing import pack
 from minbert.processes import ALONE, Part, Processes, counted_together, here, join, tokens_among_all
 from minbert.text.tokenization import SentencePairs, Sequences
@@ -291,6 +292,13 @@ def test_it_refuses(monkeypatch, flags, said):
     assert (silent.code, silent.out, silent.err) == (2, "", "")
 
 
+def test_it_refuses_to_go_on_with_several_runs(tmp_path, tiny_model, tiny_data, monkeypatch):
+    argv = ("--model", tiny_model, "--data_dir", tiny_data, "--run_dir", tmp_path / "grid", "--lr", "1e-3,1e-4")
+    assert tiny.script(*argv, "--option", "finetune", "--tasks", "sst", "--max_steps", 1).code == 0
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert tiny.script("--resume", tmp_path / "grid").error.startswith("error: --lr: each of several rates is a run")
+
+
 def test_processes_that_nobody_started(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.delenv("MASTER_ADDR", raising=False)
@@ -328,3 +336,15 @@ def test_two_processes_pretrain_as_one_does(tmp_path, still_model, tiny_data):
     for a, b in zip(*(tiny.metrics(tmp_path / name) for name in ("one", "two")), strict=True):
         assert (a["loss"] or 0, a["perplexity"]) == pytest.approx((b["loss"] or 0, b["perplexity"]), rel=1e-6)
         assert (a["epoch"], a["update"], a["tokens"]) == (b["epoch"], b["update"], b["tokens"])
+
+
+def test_a_resumed_run_joins_as_it_began(monkeypatch, tmp_path):
+    """On a GPU, where its record says so and the command line does not."""
+    folder, joined = tmp_path / "run", []
+    flags = to_saved(tiny.options_of("--run_dir", folder, "--use_gpu", "--option", "finetune"))
+    folder.mkdir()
+    machine = {"versions": {}, "machine": {"device": "x"}}
+    write_json(folder / "config.json", {"flags": flags, "model": {"name": "x", "sha256": "x"}, "data": {}, **machine})
+    monkeypatch.setattr("minbert.processes.join", joined.append)
+    assert tiny.script("--resume", folder).code == 2  # there is no such device or model
+    assert joined == [True]
