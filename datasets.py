@@ -204,8 +204,46 @@ def read(task, path, split):
     Raises UserError, naming file, line, column and what was expected, for a file that is missing, empty, not UTF-8 or
     holds NUL bytes; a header without the task's columns; an unknown label; a score out of range; no usable row.
     """
+    skipped, broken = [], []
+    ids, texts, labels = map(list, zip(*usable_rows(task, path, split, skipped, broken), strict=True))
+    dtype = np.float32 if task.kind == "regression" else np.int64
+    labels = None if split.startswith("test") else np.array(labels, dtype)
+    return Examples(task, split, Path(path), ids, texts, labels, skipped, broken=broken)
+
+
+def usable_rows(task, path, split, skipped, broken):
+    """Yield (id, texts, label or None) of each row that `read` keeps, one after the other: of a file larger than memory
+    too. (line, reason) of the others is appended to `skipped`, (first line, last line) of long rows to `broken`."""
     path = Path(path)
     labelled = not split.startswith("test")
+    header, needed, rows = _header_and_rows(task, path, labelled)
+    kept = 0
+    for number, (line, last_line, row) in enumerate(rows):
+        cells = dict(zip(header, map(str.strip, row), strict=False))  # a short row lacks its last columns
+        id = cells.get(task.id) or str(number)
+        if labelled:
+            label = cells.get(task.label, "")
+            cells[task.label] = label = task.spellings.get(label, label)
+        reason = _why_skipped(row, header, [name for name in needed if not cells.get(name)], id)
+        if not reason and labelled and task.own and task.kind == "classification" and label not in task.labels:
+            reason = f"{short(label, 40)} is no label of the training file"
+        if reason:
+            through = f" (the row runs to line {last_line}: a quote left open?)" if last_line > line else ""
+            skipped.append((line, reason + through))
+            continue
+        if last_line > line:
+            broken.append((line, last_line))
+        kept += 1
+        where = f"{path}, line {line}, column {task.label!r}"
+        yield id, tuple(cells[name] for name in task.text), _label(task, label, where) if labelled else None
+    if not kept:
+        first = f"; line {skipped[0][0]}: {skipped[0][1]}" if skipped else ""
+        raise UserError(f"{path}: no usable row (expected rows with {', '.join(needed)} under the header){first}")
+
+
+def _header_and_rows(task, path, labelled):
+    """(the names of a file's columns, those that a row needs, an iterator over (first line, last line, cells) of the
+    rows below)"""
     if task.format == "jsonl":
         header_line, header = 1, [task.id, *task.text, task.label]
         rows = json_rows(path, header)
@@ -224,33 +262,7 @@ def read(task, path, split):
             f"{path}, line {header_line}: no column {missing[0]!r} in the header {short(header)}; "
             f"expected {_form(task.format)} columns, among them {', '.join(needed)}"
         )
-
-    ids, texts, labels, skipped, broken = [], [], [], [], []
-    for number, (line, last_line, row) in enumerate(rows):
-        cells = dict(zip(header, map(str.strip, row), strict=False))  # a short row lacks its last columns
-        id = cells.get(task.id) or str(number)
-        if labelled:
-            label = cells.get(task.label, "")
-            cells[task.label] = label = task.spellings.get(label, label)
-        reason = _why_skipped(row, header, [name for name in needed if not cells.get(name)], id)
-        if not reason and labelled and task.own and task.kind == "classification" and label not in task.labels:
-            reason = f"{short(label, 40)} is no label of the training file"
-        if reason:
-            through = f" (the row runs to line {last_line}: a quote left open?)" if last_line > line else ""
-            skipped.append((line, reason + through))
-            continue
-        if last_line > line:
-            broken.append((line, last_line))
-        ids.append(id)
-        texts.append(tuple(cells[name] for name in task.text))
-        if labelled:
-            labels.append(_label(task, label, f"{path}, line {line}, column {task.label!r}"))
-    if not ids:
-        first = f"; line {skipped[0][0]}: {skipped[0][1]}" if skipped else ""
-        raise UserError(f"{path}: no usable row (expected rows with {', '.join(needed)} under the header){first}")
-    dtype = np.float32 if task.kind == "regression" else np.int64
-    labels = np.array(labels, dtype) if labelled else None
-    return Examples(task, split, path, ids, texts, labels, skipped, broken=broken)
+    return header, needed, rows
 
 
 def _why_skipped(row, header, empty, id):

@@ -1,7 +1,7 @@
 """Tables of experiments: run what is missing, show what is there, tell what differs.
 
     python experiments.py list
-    python experiments.py run minbert --seeds 3
+    python experiments.py run minbert --seeds 3 --jobs 2
     python experiments.py show minbert
     python experiments.py report minbert
     python experiments.py compare yan1-cpu fused concat
@@ -28,9 +28,10 @@ from minbert.hub import pretraining_scores
 from minbert.tables import comparison, places, report, store
 from minbert.tables.catalogue import TABLES, find_table
 from minbert.tables.jobs import Job, command
+from minbert.tables.processes import Processes
 from minbert.tables.record import checkpoint
 from minbert.tables.rows import find_row, flags_of, split_and_task
-from minbert.tables.sweep import Sweep
+from minbert.tables.sweep import Sweep, shard
 from minbert.tables.table_page import write_tables
 
 FIRST_SEED = 11711  # the course's
@@ -82,6 +83,26 @@ def add_run(sub):
     sub.add_argument("--unlabelled_dir", metavar="DIR", help="text without labels (default: data/unlabelled)")
     sub.add_argument("--masked_lm", metavar="DIR", help="RUN/bert of pretraining.py, for rows that start from one")
     sub.add_argument("--use_gpu", action="store_true", help="train on the CUDA device")
+    sub.add_argument(
+        "--jobs",
+        type=types.positive(int),
+        default=1,
+        metavar="N",
+        help="N runs at a time, each with its share of the threads; rows that start from another's weights follow it "
+        "(default: 1)",
+    )
+    sub.add_argument(
+        "--shard",
+        type=types.shard,
+        metavar="I/N",
+        help="only the I-th of N shares of the rows, for the jobs of a cluster's array; all give the same flags",
+    )
+    sub.add_argument(
+        "--minutes",
+        type=types.positive(float),
+        metavar="M",
+        help="end within M minutes: runs save their state shortly before, and the same command goes on from there",
+    )
     sub.add_argument("--keep_weights", action="store_true", help="leave the weights in the run folders")
     sub.add_argument(
         "--publish",
@@ -115,7 +136,11 @@ def run_command(arguments):
     # Every row once before any row twice: the first figures say most.
     jobs = [Job(table, row, FIRST_SEED + i, arguments.fraction) for i in range(arguments.seeds) for row in rows]
     store.load_all()  # a damaged line is to be found now, not when a run is done
-    sweep = Sweep(extra_flags(arguments, table), arguments.keep_weights, arguments.publish)
+    if arguments.shard:
+        jobs = shard(jobs, *arguments.shard)
+        print(f"shard {arguments.shard[0]} of {arguments.shard[1]}: {len(jobs)} of the rows")
+    processes = Processes(arguments.jobs, arguments.minutes)
+    sweep = Sweep(extra_flags(arguments, table), arguments.keep_weights, arguments.publish, processes)
     folder = places.RESULTS if arguments.publish else places.user_results()
     print(f"model {sweep.extra['model']}, data {sweep.extra['data_dir']}, results into {folder / table.name}.jsonl")
     for number in stop_signals():  # all as Ctrl-C: the run in progress saves its state

@@ -34,7 +34,7 @@ SHARED = {  # flags that are those of multitask_classifier.py, word for word, by
     Model: ("model", "max_length", "use_gpu", "device", "precision"),
     Schedule: ("seed",),
     Optimisation: ("compile",),
-    Data: ("data_dir", "limit"),
+    Data: ("data_dir", "limit", "token_cache"),
     Run: (*MAY_CHANGE, "log_every"),
 }
 # Not flags: Devlin et al. 2019, appendix A.2, and the clipping of BERT's release
@@ -99,6 +99,8 @@ def check(parsed):
     if parsed.text and (useless := [name for name in ("data_dir", "tasks", "limit") if name in parsed.given]):
         raise UserError(f"--{useless[0]} is of no use with --text: the files named are all the text there is")
     tasks = [] if parsed.text else parsed.tasks or list(COURSE_NAMES.values())
+    if parsed.token_cache and not parsed.text:
+        raise UserError("--token_cache needs --text: the tasks' own sets are small")
     if unknown := [name for name in parsed.limit if name not in tasks]:
         raise UserError(f"--limit names {unknown[0]}: no use with --tasks {','.join(tasks)}")
     precision = checks.checked_precision(parsed.precision, parsed.use_gpu)

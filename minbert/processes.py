@@ -120,6 +120,10 @@ class Alone:
     def meet(self):
         """Wait for all others to be here."""
 
+    def first_goes_first(self):
+        """A context through which the first process goes before the others: they find what it has written."""
+        return contextlib.nullcontext()
+
     def begin_update(self, number):
         """Before the random numbers of an update are drawn."""
 
@@ -200,6 +204,14 @@ class Processes:
 
     def meet(self):
         self.agree(False)
+
+    @contextlib.contextmanager
+    def first_goes_first(self):
+        if not self.first:
+            self.meet()
+        yield
+        if self.first:
+            self.meet()
 
     def begin_update(self, number):
         seeds = np.random.SeedSequence([self.generator.initial_seed(), self.rank, number])

@@ -31,7 +31,7 @@ def killed_before_rename(number, *argv):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "replace", counted(os.replace))
         patch.setattr(os, "link", counted(os.link))  # a run's first file: no other process's is replaced
-        patch.setattr(os, "unlink", lambda path: None)  # a killed process does not remove its half-written file
+        patch.setattr(os, "unlink", lambda path, **more: None)  # a killed process does not remove its half-written file
         with contextlib.suppress(Killed):
             outcome = tiny.script(*argv)
             assert outcome.code == 0, outcome.err

@@ -4,6 +4,7 @@ SLOW: how a test's name begins, below tests/ -> seconds of processor time on one
 """
 
 SLOW = {
+    "assignments/test_class.py": 6,
     "assignments/test_handouts.py": 29,
     "assignments/test_hostile.py": 9,
     "assignments/test_planted_bugs.py": 18,
@@ -13,6 +14,7 @@ SLOW = {
     "assignments/test_sandbox.py::test_gradescopes": 1,
     "assignments/test_sandbox.py::test_the_hook": 1,
     "assignments/test_starters.py::test_a_bug": 5,
+    "assignments/test_variants.py": 24,
     "augment/test_augmentation.py": 6,
     "augment/test_paid_answers.py": 8,
     "augment/test_partial_files.py": 1,
@@ -39,6 +41,7 @@ SLOW = {
     "layers/test_compiled_adamw.py": 4,
     "layers/test_precision.py::test_a_run_says": 1,
     "layers/test_prior.py::test_a_killed": 1,
+    "masked_lm/test_large_text.py": 12,
     "masked_lm/test_pretraining.py": 10,
     "methods/test_gradient_surgery.py::test_no_graph": 1,
     "methods/test_objective.py": 10,
@@ -50,6 +53,7 @@ SLOW = {
     "tables/test_experiments.py::test_list_is_a_line": 1,
     "tables/test_label_tables.py": 7,
     "tables/test_masked_lm_rows.py": 1,
+    "tables/test_processes.py": 20,
     "tables/test_report.py": 11,
     "tables/test_semi_tables.py": 4,
     "tables/test_store.py::test_a_damaged_line": 1,
@@ -92,6 +96,7 @@ SLOW = {
     "test_several_processes.py::test_two": 40,
     "test_ssl_bridge.py": 30,
     "text/test_course.py::test_either": 4,
+    "text/test_token_cache.py::test_memory": 2,
     "text/test_tokenization.py::test_equal_to_transformers": 4,
     "text/test_tokenization.py::test_megabyte": 1,
     "text/test_tokenization.py::test_of_a_very_long": 2,
@@ -114,5 +119,6 @@ SLOW = {
     "training/test_saved_runs.py": 9,
     "training/test_semi_supervised_runs.py": 19,
     "training/test_step_log.py": 9,
+    "training/test_token_cache_runs.py": 15,
     "training/test_trainer.py": 3,
 }

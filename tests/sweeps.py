@@ -34,7 +34,7 @@ class Script:
     def __init__(self):
         self.calls, self.fail, self.interrupt, self.accuracy = [], {}, None, {}
 
-    def __call__(self, arguments, log):
+    def __call__(self, arguments, log, processes):
         checked = options.check(options.parse(arguments[3:]))
         flags = checked.namespace()
         folder = Path(flags.run_dir)

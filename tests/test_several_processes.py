@@ -40,6 +40,7 @@ ROWS = [
     f"{UDA} --mean_teacher kl --tsa exp --r_drop 1",
     "--mean_teacher mse --labels_per_class 1 --batch_size 3 --unlabeled_batch_size 1",
     "--mean_teacher bregman",
+    "--mean_teacher mse {fresh} --token_cache {cache}",  # which the two make
     f"--option pretrain {UNEVEN}",
     "--pairs concat --sts_head cosine --sst_head coral",
     "--pairs dot_attention --pooling mean --head_bias prior",
@@ -130,7 +131,8 @@ def both(tmp_path_factory, still_model, tiny_data):
     """{row: (folder of one process's training, that of two)}"""
     folder = tmp_path_factory.mktemp("both")
     wild = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "initializer_range": 0.5}
-    places = {"wild": tiny.make_checkpoint(folder / "wild", **wild), **flags_for(folder, tiny_data)}
+    places = {"wild": tiny.make_checkpoint(folder / "wild", **wild), "cache": folder / "cache"}
+    places |= flags_for(folder, tiny_data)
     rows = [[*COMMON.split(), *row.format(**places).split()] for row in (*ROWS, STILL)]
     several.train_together(2, folder / "two", still_model, tiny_data, rows)
     several.train(folder / "one", still_model, tiny_data, rows)

@@ -279,6 +279,11 @@ def _check_needs(options):
 
 
 def _check_semi_supervised(options):
+    if options.token_cache and options.option == "pretrain":
+        raise UserError(
+            "--token_cache: on a frozen trunk what it makes of all text is kept in memory; leave it out, or add "
+            "--option finetune"
+        )
     if options.mean_teacher == "bregman" and (settled := [flag for flag in OF_BREGMAN if flag in options.given]):
         raise UserError(f"--{settled[0]}: --mean_teacher bregman settles that itself")
     flags = take(SemiSupervised, vars(options))

@@ -209,6 +209,12 @@ class Data:
         metavar="T=N,...",
         help="score a fixed part of a task's dev set, for sweeps",
     )
+    token_cache: str | None = flag(
+        needs="unlabeled",
+        metavar="DIR",
+        help="for text larger than memory, that of --unlabeled and its changed copies: keep its tokens in files under "
+        "DIR, which are read as they are needed, and found again by the next run (default: off)",
+    )
     labels_per_class: int | None = flag(
         type=types.positive(int),
         metavar="N",

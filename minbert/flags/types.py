@@ -50,6 +50,14 @@ def seed(text):
     return _number(int, text, 0, strictly=False, most=2**63)  # torch takes no larger one
 
 
+def shard(text):
+    """(I, N) of "I/N": the I-th, from 1, of N shares."""
+    number, slash, count = text.partition("/")
+    if not (slash and number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected I/N, as 1/4, 2/4, 3/4 or 4/4 for four shares")
+    return int(number), int(count)
+
+
 def steps(text):
     return _number(int, text, 0, strictly=True, most=MOST_STEPS)
 

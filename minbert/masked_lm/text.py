@@ -38,7 +38,7 @@ def _read_task(name, folder, limit):
 
 
 def _read_file(path, columns):
-    if columns or path.name.endswith((".csv", ".tsv", ".jsonl", ".jsonl.gz")):
+    if is_table(path, columns):
         texts, skipped, broken = read_rows(path, columns=columns)
     else:
         texts = {str(i): (line,) for i, line in enumerate(read_lines(path), start=1) if line.strip()}
@@ -46,6 +46,11 @@ def _read_file(path, columns):
     if not texts:
         raise UserError(f"{path}: no text in it; expected one text a line")
     return Examples(None, "train", path, [*texts], [*texts.values()], None, skipped, broken=broken)
+
+
+def is_table(path, columns):
+    """Whether a file has rows with columns or names, not a text in each line."""
+    return bool(columns) or path.name.endswith((".csv", ".tsv", ".jsonl", ".jsonl.gz"))
 
 
 def encode(data, tokenizer, max_length):

@@ -17,9 +17,12 @@ from minbert import hub, processes
 from minbert.files import UserError, write_json
 from minbert.flags import checks as command_line
 from minbert.layers.precision import autocast, precision_told
+from minbert.masked_lm import large_text
+from minbert.masked_lm.large_text import LargePlan
 from minbert.masked_lm.masking import exam_of, masked_batch, part_of, perplexity
 from minbert.masked_lm.text import encode, hold_out, read_text
 from minbert.methods.objective import Loss
+from minbert.text.stored import StoredSequences
 from minbert.text.tokenization import copy_tokenizer
 from minbert.training.checkpoint import drop_state
 from minbert.training.data import fit_to_checkpoint
@@ -40,7 +43,8 @@ class MaskedLMTrainer:
     def __init__(self, model, tokenizer, sequences, options, folder, identity=""):
         self.model, self.tokenizer, self.folder, self.seed = model, tokenizer, folder, options.schedule.seed
         self.device, self.precision = model.decoder_bias.device, options.model.precision
-        self.text, held_out = hold_out(sequences)
+        large = isinstance(sequences, StoredSequences)
+        self.text, held_out = large_text.hold_out(sequences) if large else hold_out(sequences)
         self.exam = exam_of(held_out, tokenizer, self.device)
         if not any(len(labels) for _, _, labels in self.exam):
             raise UserError(
@@ -50,7 +54,7 @@ class MaskedLMTrainer:
             model=model,
             optimizer=make_optimizer(model, options.optimisation),
             settings=options.optimisation,
-            plan=Plan(options.schedule, {TEXT: len(self.text)}),
+            plan=(LargePlan if large else Plan)(options.schedule, {TEXT: len(self.text)}),
             backward=self._backward,
             exam=self,
             folder=folder,
@@ -137,7 +141,11 @@ def pretrain(options, text, flags, folder, before):
     found = hub.resolve(options.model.model)
     print(f"model: {found.name}, {found.source}\n{precision_told(options.model.runs_on, options.model.precision)}")
     tokenizer, max_length = fit_to_checkpoint(found, options.model.max_length, "max_length" in options.given, False)
-    data, notes = read_text(*text, options.tasks, options.data)
+    if options.data.token_cache:
+        sequences, data, notes = large_text.open_text(*text, options.data.token_cache, tokenizer, max_length)
+    else:
+        data, notes = read_text(*text, options.tasks, options.data)
+        sequences = None
     print("\n".join(notes))
     config = describe_run({**flags, "max_length": max_length}, options.model, found, data, notes)
     if before:
@@ -148,7 +156,7 @@ def pretrain(options, text, flags, folder, before):
     # 2. the model, the head of which may be new
     torch.manual_seed(options.schedule.seed)
     model = BertForMaskedLM.from_pretrained(found.folder).to(options.model.runs_on)
-    sequences, identity = encode(data, tokenizer, max_length), command_line.digest(config["flags"])
+    sequences, identity = sequences or encode(data, tokenizer, max_length), command_line.digest(config["flags"])
     trainer = MaskedLMTrainer(model, tokenizer, sequences, options, folder, identity)
     # 3. the run
     processes.here().meet()  # all have seen what is in the folder

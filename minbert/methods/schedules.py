@@ -169,7 +169,7 @@ def steps_of_epoch(schedule, counts, epoch, epochs, seed, step=None, order=None,
         raise ValueError(f"schedule {schedule} has a length of its own, so a number of batches means nothing")
     counts = {task: batches or counts[task] for task in dict.fromkeys([*named, *counts])}
     takes = preset.length(counts)
-    epoch_rounds = preset.order(takes, _generator(seed, schedule, epoch), annealed_exponent(epoch, epochs))
+    epoch_rounds = preset.order(takes, generator(seed, schedule, epoch), annealed_exponent(epoch, epochs))
     if step == "summed":
         return list(epoch_rounds)
     return [[part] for one_round in epoch_rounds for part in one_round]
@@ -231,15 +231,15 @@ class Batches:
     def _order_of(self, epoch, one_pass):
         """[rows]: the whole set in its order, and of it the rows of this epoch's sample."""
         key = (0, 0) if self.shuffle == "once" else (epoch, one_pass)
-        order = _generator(self.seed, self.task, *key).permutation(self.out_of)
+        order = generator(self.seed, self.task, *key).permutation(self.out_of)
         if self.rows == self.out_of:
             return order
         sample_epoch = 0 if self.sample == "once" else epoch
-        chosen = _generator(self.seed, self.task, "sample", sample_epoch).permutation(self.out_of)[: self.rows]
+        chosen = generator(self.seed, self.task, "sample", sample_epoch).permutation(self.out_of)[: self.rows]
         return order[np.isin(order, chosen)]
 
 
-def _generator(seed, *names_and_numbers):
+def generator(seed, *names_and_numbers):
     """A random generator of its own for each use, so that no draw depends on what was drawn before it."""
     words = (int.from_bytes(w.encode(), "little") if isinstance(w, str) else w for w in names_and_numbers)
     return np.random.default_rng([seed, *words])

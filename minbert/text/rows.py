@@ -62,6 +62,11 @@ def read_augmented(path):
 
 
 def _plain_table(path, form, others=()):
+    return _table(_plain_task(path, form, others), path)
+
+
+def _plain_task(path, form, others=()):
+    """The task whose files look as this one does, by its header."""
     _, first = next(lines_of(path), (0, ""))
     header = [name.strip() for name in first.split("\t")]
     columns = next((columns for columns in COLUMNS if set(columns) <= set(header)), None)
@@ -70,11 +75,29 @@ def _plain_table(path, form, others=()):
             f"{path}: expected a header with sentence, or sentence1 and sentence2{''.join(f', {o}' for o in others)}, "
             f"and tabs between them; got {short(header)}{'' if others else '. --help says how columns are named'}"
         )
-    return _table(_text_task(columns, form, "id" if "id" in header else "index"), path)
+    return _text_task(columns, form, "id" if "id" in header else "index")
 
 
 def _text_task(columns, form, id="id"):
     return datasets.Task("text", "", (), tuple(columns), label="", metric="", files={}, format=form, id=id)
+
+
+def stream(path, columns, augmented, skipped, broken):
+    """Yield (id, texts) of each row that read_rows(path, columns=columns) keeps, or read_augmented(path), one after the
+    other; but whether an id came before is not looked at. Others are appended to `skipped` and `broken`, as there."""
+    path = Path(path)
+    if not columns and not augmented and path.name.endswith((".jsonl", ".jsonl.gz")):
+        rows = _json_texts(path, skipped)
+    else:
+        if columns:
+            task = _text_task(columns, form_of(path, columns))
+        else:
+            form = "csv" if path.suffix == ".csv" and not augmented else "tsv"
+            task = _plain_task(path, form, ("id", "method") if augmented else ())
+        rows = ((id, texts) for id, texts, _ in datasets.usable_rows(task, path, "test", skipped, broken))
+    for id, texts in rows:
+        id, *texts = _in_a_line(id, *texts)
+        yield id, tuple(texts)
 
 
 def read_lines_as_rows(path):
@@ -92,26 +115,36 @@ def _table(task, path):
 
 
 def _json_lines(path):
-    found, skipped, line = [], [], 0
+    skipped = []
+    return _first_of_each_id([*_json_texts(path, skipped)], skipped)
+
+
+def _json_texts(path, skipped):
+    """Yield (id, (text,)) of each line that has a text; (line, reason) of others is appended to `skipped`."""
+    found, line = 0, 0
     for line, _, (id, text) in datasets.json_rows(path, ("id", "text"), required=True):
         if text.strip():
-            found.append((id, (text,)))
+            found += 1
+            yield id, (text,)
         else:
             skipped.append((line, "no value in 'text'"))
     if not found:
         raise UserError(f"{path}, line {line}: 'no text in it'; expected an id and a text in each line")
-    return _first_of_each_id(found, skipped)
 
 
 def _first_of_each_id(pairs, skipped, broken=()):
     rows, reasons = {}, [f"line {line}: {reason}" for line, reason in skipped]
     for id, texts in pairs:
-        id, *texts = (" ".join(cell.split()) for cell in (id, *texts))
+        id, *texts = _in_a_line(id, *texts)
         if id in rows:
             reasons.append(f"the id {short(id)} once more")
         else:
             rows[id] = tuple(texts)
     return Rows(rows, reasons, broken)
+
+
+def _in_a_line(*cells):
+    return (" ".join(cell.split()) for cell in cells)
 
 
 def generator(seed, id):

@@ -37,7 +37,7 @@ def split_labels(examples, per_class, seed):
 def read_unlabelled(task, path):
     """(the texts of --unlabeled as `Examples` without labels, the reason for each row left out)"""
     rows = read_rows(path, columns=task.text if task.own else ())
-    _check_form(task, rows, path)
+    check_form(task, rows, path)
     texts = [*rows.texts.values()]
     return Examples(task, "unlabelled", path, [*rows.texts], texts, None, broken=rows.broken), rows.skipped
 
@@ -51,7 +51,7 @@ def read_copies(task, path, originals, repeated=(), flag="uda", called="unlabell
     like the next one's: then the file is of other texts.
     """
     rows = read_augmented(path)
-    _check_form(task, rows, path)
+    check_form(task, rows, path)
     where, of_others = f"--{flag} {task.name}={path}", "so it is of other texts: make it from the same file"
     found = [row for row, id in enumerate(originals.ids) if id in rows.texts and id not in repeated]
     if 2 * len(found) < len(originals):
@@ -83,7 +83,8 @@ def _likeness(ones, others):
     return np.mean([len(a & b) / max(1, len(a | b)) for a, b in zip(*words, strict=True)])
 
 
-def _check_form(task, rows, path):
+def check_form(task, rows, path):
+    """UserError where rows are pairs and the task reads sentences, or the other way round."""
     texts = next(iter(rows.texts.values()))
     if len(texts) != len(task.text):
         forms = {1: "single sentences", 2: "pairs"}

@@ -5,20 +5,27 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from base_bert import BertConfig
-from datasets import Examples, data_folder, read, subset, told_of_broken
+from datasets import Examples, data_folder, fingerprint, read, subset, told_of_broken
 from minbert.files import UserError
 from minbert.text.own_files import read_own
+from minbert.text.stored_rows import StoredExamples, stored_copies, stored_text
+from minbert.text.token_cache import TokenCache
 from minbert.text.tokenization import SentencePairs, Sequences, Tokenizer
 from minbert.text.unlabelled import read_copies, read_unlabelled, split_labels
-from minbert.training.screen import data_table
+from minbert.training.screen import bytes_with_bar, data_table
 
 
 @dataclass
 class Split:
     """One file of one task, read and encoded."""
 
-    examples: Examples
+    examples: Examples | StoredExamples
     sequences: Sequences | SentencePairs
+
+    @property
+    def sha(self):
+        """16 hex digits of what was read."""
+        return self.examples.sha if isinstance(self.examples, StoredExamples) else fingerprint(self.examples)
 
 
 def read_data(options, tokenizer, training=True):
@@ -26,6 +33,7 @@ def read_data(options, tokenizer, training=True):
     Without `training` the training sets are left out."""
     flags, fused = options.data, options.heads.pairs == "fused"
     data, reasons, notes = {}, {}, []
+    cache = token_cache(flags.token_cache, tokenizer, options.model.max_length)
     for name, task in options.scored.items():
         data[name] = {}
         for split in task.files:
@@ -43,27 +51,39 @@ def read_data(options, tokenizer, training=True):
                 examples = subset(examples, limit)
             parts = {split: examples}
             if split == "train":
-                parts, more = _parts_of_training(flags, options.unlabelled, options.schedule.seed, examples, repeated)
+                parts, more = _parts_of_training(options, examples, repeated, cache)
                 notes += more
             for part, examples in parts.items():
-                sequences = tokenizer.encode(examples.texts, options.model.max_length, fused=fused)
+                if isinstance(examples, StoredExamples):
+                    sequences = examples.sequences
+                else:
+                    sequences = tokenizer.encode(examples.texts, options.model.max_length, fused=fused)
                 data[name][part] = Split(examples, sequences)
                 notes.append(_describe(name, part, data[name][part]))
     return data, [why for why in reasons if why] + notes
 
 
-def _parts_of_training(flags, unlabelled, seed, train, repeated):
+def token_cache(folder, tokenizer, max_length):
+    """The TokenCache of --token_cache, or None."""
+    return folder and TokenCache(folder, tokenizer, max_length, bytes_with_bar)
+
+
+def _parts_of_training(options, train, repeated, cache):
     """({split: Examples} of what the training set and the files of --unlabeled, --train_on_augmented and changed
-    copies come to, notes). repeated: ids that come more than once in the whole file."""
+    copies come to, notes). repeated: ids that come more than once in the whole file. cache: a TokenCache or None."""
+    flags, unlabelled = options.data, options.unlabelled
     task, rest, notes = train.task, replace(train, labels=None), []
     name = task.name
     if flags.labels_per_class:
-        train, rest = split_labels(train, flags.labels_per_class, seed)
+        train, rest = split_labels(train, flags.labels_per_class, options.schedule.seed)
     if name in flags.train_on_augmented:
         path = Path(flags.train_on_augmented[name])
         _, train, said = read_copies(task, path, train, repeated, "train_on_augmented", "labelled")
         notes.append(f"{name}, trained on the copies alone: {said}")
     parts = {"train": train}
+    if cache and name in unlabelled.unlabeled:
+        more, said = _stored_parts(cache, task, unlabelled, options.heads.pairs == "fused")
+        return parts | more, notes + said
     if name in unlabelled.unlabeled:
         rest, skipped = read_unlabelled(task, Path(unlabelled.unlabeled[name]))
         if skipped:
@@ -77,6 +97,16 @@ def _parts_of_training(flags, unlabelled, seed, train, repeated):
     elif unlabelled.reads_text and (name in unlabelled.unlabeled or flags.labels_per_class):
         parts["unlabelled"] = rest
     return parts, notes
+
+
+def _stored_parts(cache, task, unlabelled, fused):
+    """({split: StoredExamples} of a task's file of --unlabeled and of changed copies of it, notes)"""
+    rest, notes = stored_text(cache, task, Path(unlabelled.unlabeled[task.name]), fused)
+    if task.name not in unlabelled.copies:
+        return {"unlabelled": rest}, notes
+    flag, path = unlabelled.copies[task.name]
+    rest, copies, said = stored_copies(cache, task, Path(path), rest, flag)
+    return {"unlabelled": rest, "augmented": copies}, notes + said
 
 
 def _path_of(task, split, flags):

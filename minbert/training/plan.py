@@ -1,5 +1,6 @@
 """What a run will do: which batches make each step, how many updates that comes to, and how long it will take."""
 
+from minbert.methods.block_shuffle import BlockBatches
 from minbert.methods.objective import Batch
 from minbert.methods.schedules import Batches, make_batches, steps_of_epoch
 
@@ -9,15 +10,16 @@ STEPS_TO_ESTIMATE = 20  # steps before the first word on time
 class Plan:
     """The steps of a run by `schedule` (the group of flags). rows: {task: rows of its training set}; unlabelled: {task:
     rows of its text without labels}, for tasks that have some; beside: how many of these go into a step with each
-    batch (None: as many as labelled ones)."""
+    batch (None: as many as labelled ones); in_blocks: whether these are shuffled by blocks (block_shuffle.py)."""
 
-    def __init__(self, schedule, rows, unlabelled=None, beside=None):
+    def __init__(self, schedule, rows, unlabelled=None, beside=None, in_blocks=False):
         self.schedule, self.epochs = schedule, schedule.epochs
         self.batches = make_batches(
             schedule.schedule, rows, schedule.batch_size, schedule.seed, schedule.shuffle, schedule.balanced_sample
         )
+        kind = BlockBatches if in_blocks else Batches
         self.unlabelled = {
-            name: Batches(f"{name} unlabelled", count, beside or self.batches[name].batch_size, schedule.seed)
+            name: kind(f"{name} unlabelled", count, beside or self.batches[name].batch_size, schedule.seed)
             for name, count in (unlabelled or {}).items()
         }
         updates = len(self.updates_of(0))  # of every epoch but one that --max_steps cuts short

@@ -17,7 +17,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from datasets import fingerprint
 from minbert import evaluation, hub, processes
 from minbert.files import UNFINISHED, UserError, remove_unfinished, sha256, write_json
 from minbert.flags import checks as command_line
@@ -301,7 +300,7 @@ def describe_run(flags, model, found, data, notes):
                     "file": str(part.examples.path),
                     **({"labels_file": str(path)} if (path := part.examples.labels_path) else {}),
                     "rows": len(part.examples),
-                    "sha": fingerprint(part.examples),
+                    "sha": part.sha,
                 }
                 for split, part in splits.items()
             }

@@ -1,5 +1,6 @@
 """What a run says on the screen: its data as a table, a bar or plain lines, its epochs in columns, what to do next."""
 
+import contextlib
 import errno
 import os
 import shlex
@@ -44,6 +45,26 @@ def steps_with_bar(items, name, total, done):
     if sys.stderr.isatty():
         return tqdm(items, name, total, initial=done, unit="step", dynamic_ncols=True)
     return _Lines(items, name, total, done)
+
+
+@contextlib.contextmanager
+def bytes_with_bar(name, total):
+    """A bar of `total` bytes (None: nobody knows how many), or a plain line every SECONDS; yields a function that is
+    told of more of them."""
+    if sys.stderr.isatty():
+        with tqdm(desc=name, total=total, unit="B", unit_scale=True, dynamic_ncols=True) as bar:
+            yield bar.update
+        return
+    done, said, whole = 0, time.monotonic(), f" of {total / 1e6:,.0f}" if total else ""
+
+    def moved(more):
+        nonlocal done, said
+        done += more
+        if time.monotonic() - said >= SECONDS:
+            said = time.monotonic()
+            say(f"{name}: {done / 1e6:,.0f}{whole} MB")
+
+    yield moved
 
 
 class _Lines:

@@ -30,7 +30,8 @@ class Trainer:
             part: {name: len(splits[part].sequences) for name, splits in data.items() if part in splits}
             for part in ("train", "unlabelled")
         }
-        self.plan = Plan(options.schedule, rows["train"], rows["unlabelled"], options.unlabelled.unlabeled_batch_size)
+        beside, in_blocks = options.unlabelled.unlabeled_batch_size, bool(options.data.token_cache)
+        self.plan = Plan(options.schedule, rows["train"], rows["unlabelled"], beside, in_blocks)
 
         model.bert.requires_grad_(not options.model.frozen)
         if options.heads.head_bias == "prior":

@@ -20,6 +20,7 @@ from sweeps import TABLE, forget, result_of, run_folder, shown
 from minbert.files import sha256
 from minbert.tables import store, sweep
 from minbert.tables.catalogue import TABLES
+from minbert.tables.processes import Processes
 from minbert.tables.rows import Row
 
 
@@ -178,7 +179,7 @@ def test_when_we_are_stopped_the_run_saves_its_state_first(tmp_path):
     thread = threading.Thread(target=interrupt_when_ready)
     with pytest.raises(KeyboardInterrupt), open(log, "ab") as out:  # noqa: PT012
         thread.start()
-        sweep.launch([sys.executable, "-c", CHILD], out)
+        sweep.launch([sys.executable, "-c", CHILD], out, Processes())
     thread.join()
     assert log.read_text().split() == ["ready", "saved"]
 
