@@ -236,7 +236,7 @@ class Processes:
         try:
             yield
         except RuntimeError as error:
-            reason = one_line(str(error).partition("\n")[0])[:120]
+            reason = one_line(str(error).partition("\n")[0])[:200]
             raise UserError(
                 f"process {self.rank} of {self.count}: another one has ended, or cannot be reached ({reason}); start "
                 "all again with --resume, to go on from the last state"
@@ -282,7 +282,7 @@ def join(use_gpu=False):
     except (ValueError, RuntimeError) as error:  # an address is missing, or nobody answers there
         raise UserError(
             f"WORLD_SIZE says that there are {launch.count()} processes, but they do not meet "
-            f"({one_line(error)[:120]}); start them with torchrun, or unset WORLD_SIZE"
+            f"({one_line(error)[:200]}); start them with torchrun, or unset WORLD_SIZE"
         ) from None
     _here = Processes()
     if not _here.first:
