@@ -179,9 +179,10 @@ def train(folder, lines):
     for number, line in enumerate(lines):
         trainer = made(checks.check(checks.parse([*line, "--run_dir", str(folder / f"run{number}")])), folder)
         save_weights(trainer.model, folder / f"{number}-begin.safetensors")
-        for module in trainer.model.modules():
-            if hasattr(module, "p"):
-                module.p = 0.0
+        for model in filter(None, (trainer.model, trainer.teacher and trainer.teacher.model)):
+            for module in model.modules():
+                if hasattr(module, "p"):
+                    module.p = 0.0
         trainer.model.train()
         losses = []
         for steps in updates_of(trainer):
