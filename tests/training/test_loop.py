@@ -153,8 +153,8 @@ def test_finetune_trains_everything(trainer_of):
 def test_frozen_features_are_computed_once_in_eval_mode(trainer_of, monkeypatch):
     trainer = trainer_of("--option", "pretrain", "--epochs", 3)
     model, passes = trainer.model, []
-    encode = model.bert.encode
-    monkeypatch.setattr(model.bert, "encode", lambda *args: passes.append(model.bert.training) or encode(*args))
+    encode = model.encode
+    monkeypatch.setattr(model, "encode", lambda *args: passes.append(model.bert.training) or encode(*args))
     trainer.fit()
     # three training sets and three dev sets, once each in three epochs: the tiny sets fit into one batch each
     assert passes == [False] * (3 + 3)
