@@ -25,6 +25,7 @@ FIGURES = (
     "times the time",
     "matrix",
     " passed",
+    " skipped",
     " failed",
     "idle",
     "busy",
@@ -48,7 +49,7 @@ class Part:
 STEPS = "--batch_sizes 2 --repeats 2 --warmup 1"
 PROFILE = "benchmarks/gpu_profile.py --out FOLDER"
 PARTS = (
-    Part("tests", 120, "-m pytest -q -m gpu", "-m pytest -q -m gpu tests/test_cuda.py", ("pytest",)),
+    Part("tests", 120, "-m pytest -m gpu", "-m pytest -m gpu tests/test_cuda.py", ("pytest",)),
     Part("rate", 30, "benchmarks/gpu_profile.py --rate", "benchmarks/gpu_profile.py --rate --device cpu"),
     Part(
         "train_step",

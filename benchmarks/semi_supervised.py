@@ -145,7 +145,7 @@ def compare(args, found, files, size):
     plain = trainers["supervised"]
     steps = steps_of(plain, args.warmup + args.repeats)  # the same rows for every trainer
     times = in_turns({name: trainer.loop.step for name, trainer in trainers.items()}, steps, args.warmup, device)
-    updates = {"student": lambda _: plain.optimizer.step()}
+    updates = {"student": lambda _: plain.loop.optimizer.step()}
     updates["teacher"] = lambda _: trainers["mean teacher"].teacher.update()
     updates = in_turns(updates, steps, args.warmup, device)
     whole = times.pop("supervised")

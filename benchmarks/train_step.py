@@ -157,9 +157,11 @@ def compare_methods(args, found, tokenizer, examples, sets, device):
     for size in args.batch_sizes:
         trainers = {name: trainer_of(flags, size, args, found, data) for name, (flags, _, _) in METHODS.items()}
         plain = trainers["plain"]
-        steps = plain.steps_of(0)[: args.warmup + args.repeats]  # the same rows for every trainer
+        steps = plain.plan.steps_of(0)[: args.warmup + args.repeats]  # the same rows for every trainer
         times = in_turns({name: t.loop.step for name, t in trainers.items()}, steps, args.warmup, device)
-        update = in_turns({"plain": lambda _, step=plain.optimizer.step: step()}, steps, args.warmup, device)["plain"]
+        update = in_turns({"plain": lambda _, step=plain.loop.optimizer.step: step()}, steps, args.warmup, device)[
+            "plain"
+        ]
         whole = times.pop("plain")
         print(f"batch {size:3} a task: plain step {1e3 * whole:.1f} ms, {update / whole:.2f} of it the update")
         for name, seconds in times.items():
