@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help run test quick lint bench gpu fuzz notebooks clean
+.PHONY: help venv run test quick lint bench gpu fuzz notebooks clean
 
 PYTHON ?= python3
 EPOCHS ?= 5
@@ -24,6 +24,8 @@ SHOWN := $(PY) -I -m pip --disable-pip-version-check  # with sizes, and bars whi
 
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' Makefile
+
+venv: .venv/run.stamp  ## make .venv with all that the commands need
 
 run: .venv/run.stamp  ## train on the sample data and print the scores (EPOCHS=5, RUN_FLAGS, ARGS)
 	$(PY) multitask_classifier.py $(RUN_FLAGS) $(ARGS)

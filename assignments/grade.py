@@ -54,6 +54,7 @@ def build_parser():
     parser.add_argument("--memory", type=size, default=size("4G"), metavar="SIZE", help="for a submission (4G)")
     parser.add_argument("--only-public", action="store_true", help="leave the hidden checks out")
     parser.add_argument("--chain", action="store_true", help="the student's own functions under what is graded")
+    parser.add_argument("--variant", type=int, metavar="N", help="the variant that was handed out: handout.py's number")
     parser.add_argument("--seed", type=int, metavar="N", help="other numbers in the hidden checks than the usual")
     parser.add_argument("--jobs", type=int, default=min(8, os.cpu_count() or 1), help="submissions at a time")
     parser.add_argument("--quiet", action="store_true", help="a line for each submission, no table")
@@ -65,7 +66,7 @@ def main(flags):
         raise UserError("grade.py needs Linux or macOS: there student code can be kept apart; on Windows use WSL")
     from assignments.school import grading, reports
 
-    assignments = manifest.load()
+    assignments = manifest.load(flags.variant)
     (assignment,) = manifest.named([flags.assignment], assignments)
     if flags.jobs < 1:
         raise UserError("--jobs: at least 1")

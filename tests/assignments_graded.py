@@ -7,8 +7,8 @@ from assignments.school import grading, manifest, worlds
 ALL = manifest.load()
 
 
-def reference(file, dialect="ours"):
-    return worlds.reference(file, dialect)
+def reference(file, dialect="ours", assignments=ALL):
+    return worlds.reference(file, dialect, assignments)
 
 
 def changed(file, old, new, dialect="ours"):
@@ -21,13 +21,15 @@ def changed(file, old, new, dialect="ours"):
 class OnePart:
     """Grades single parts of given sources, with one worker and one grader an assignment."""
 
-    def __init__(self, seconds=60.0):
+    def __init__(self, seconds=60.0, assignments=ALL):
         self._graders, self._worker, self._seconds = {}, grading.Worker(), seconds
+        self._assignments = assignments
 
     def grader(self, name):
         if name not in self._graders:
-            parts = max(len(parts) for parts in ALL[name].parts.values())
-            self._graders[name] = grading.Grader(ALL[name], ALL, self._seconds * parts)
+            assignment = self._assignments[name]
+            parts = max(len(parts) for parts in assignment.parts.values())
+            self._graders[name] = grading.Grader(assignment, self._assignments, self._seconds * parts)
         return self._graders[name]
 
     def __call__(self, name, part, sources, dialect="ours"):

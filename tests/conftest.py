@@ -1,5 +1,6 @@
 """Fixtures that several test files share: a tiny checkpoint and tiny data, made once a session."""
 
+import gc
 import itertools
 import os
 import shutil
@@ -46,6 +47,11 @@ def pytest_collection_modifyitems(items):
     rooms = {prefix: (task, prefix.partition("::")[0]) for prefix, task in PREFIXES.items()}  # in a file, its own order
     order = [*dict.fromkeys(rooms.values()), None]
     items.sort(key=lambda item: order.index(rooms.get(prefixes[item])))
+
+
+def pytest_collection_finish():
+    """What is imported by now stays: the garbage collector need not walk through it after every few tests."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

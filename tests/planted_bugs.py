@@ -16,12 +16,21 @@ REG = "minbert/methods/regularizers.py"
 SCORES = "(q / math.sqrt(q.shape[-1])) @ k.transpose(-2, -1)"
 MASKED = "        if is_pad is not None:\n            scores = scores.masked_fill(is_pad, -math.inf)\n"
 MIXED = "return self.dropout(scores.softmax(dim=-1)) @ v"
+GRID = """block.pad(qkv).view(block.b, block.t, 3, self.num_heads, -1)  # [b, t, 3H] -> [b, t, 3, A, D]
+            q, k, v = grid.permute(2, 0, 3, 1, 4)  # three of [b, A, t, D]
+            heads = self.attention(q, k, v, block.is_pad)  # [b, A, t, D]
+"""
+AT_ONCE = """block.pad(qkv)
+            q, k, v = (each.reshape(block.b, self.num_heads, block.t, -1) for each in grid.chunk(3, -1))
+            heads = self.attention(q, k, v, block.is_pad){}
+"""
 CAT = "torch.cat([self.query(x), self.key(x), self.value(x)], dim=-1)"
 UNPAD = "mixed.append(block.unpad(heads.transpose(1, 2)))"
 FIRST = "x = self.attention_layer_norm(x + self.attention_dropout(attended))"
 LAST = "return self.out_layer_norm(x + self.out_dropout(self.out_dense(inner)))"
 GELU = "inner = F.gelu(self.interm_dense(x))"
 SUM = "self.word_embedding(ids) + self.pos_embedding(positions) + self.tk_type_embedding(types)"
+TABLES = "self.word_embedding(ids) + self.pos_embedding(types) + self.tk_type_embedding(positions.clamp(max=1))"
 EMBEDDED = "return self.embed_dropout(self.embed_layer_norm(total))"
 LOOP = "            hidden = layer(hidden, packing)\n        return hidden"
 POOL = "return torch.tanh(self.pooler_dense(cls))"
@@ -41,6 +50,18 @@ BUGS = [
     ("a1", "attention", BERT, "softmax(dim=-1)", "sigmoid()", "sigmoid"),
     ("a1", "attention", BERT, "softmax(dim=-1)", "exp()", "not divided by their sum"),
     ("a1", "attention", BERT, MASKED, "", "the mask is not used"),
+    ("a1", "attention", BERT, "masked_fill(is_pad, -math.inf)", "masked_fill(is_pad, -10)", "become -10"),
+    ("a1", "attention", BERT, "masked_fill(is_pad, -math.inf)", "sub(10 * is_pad.double())", "10 is taken off"),
+    ("a1", "attention", BERT, MIXED, "self.dropout(scores.softmax(dim=-1)) @ v", "is a return missing"),
+    ("a1", "attention", BERT, MIXED, f"return ({MIXED[7:]}).transpose(1, 2).flatten(2)", "[b, A, t, D]"),
+    (
+        "a1",
+        "attention",
+        BERT,
+        MIXED,
+        "return self.dropout(scores.float().softmax(dim=-1)).double() @ v",
+        "6 or 7 digits",
+    ),
     ("a1", "attention", BERT, "masked_fill(is_pad, -math.inf)", "masked_fill(is_pad, 0.0)", "score like any other"),
     ("a1", "attention", BERT, "masked_fill(is_pad, -math.inf)", "masked_fill(~is_pad, -math.inf)", "inverted"),
     (
@@ -73,7 +94,14 @@ BUGS = [
     ),
     ("a1", "attention", BERT, MIXED, "return self.dropout(scores.softmax(dim=-1)) @ k", "keys are mixed"),
     ("a1", "attention", BERT, MIXED, "return self.dropout(scores.softmax(dim=-1).detach()) @ v", "detached"),
-    ("a1", "attention", BERT, "scores.softmax(dim=-1)", "(scores.exp() / scores.exp().sum(-1, keepdim=True))", "NaN"),
+    (
+        "a1",
+        "attention",
+        BERT,
+        "scores.softmax(dim=-1)",
+        "(scores.exp() / scores.exp().sum(-1, keepdim=True))",
+        "exp overflows",
+    ),
     (
         "a2",
         "self_attention",
@@ -107,6 +135,40 @@ BUGS = [
         "without the transpose",
     ),
     ("a2", "self_attention", BERT, UNPAD, "mixed.append(block.unpad(heads.permute(0, 2, 3, 1)))", "D before A"),
+    ("a2", "self_attention", BERT, GRID, AT_ONCE.format(""), "viewed as [b, A, t, D] at once"),
+    ("a2", "self_attention", BERT, GRID, AT_ONCE.format(".transpose(1, 2)"), "viewed as [b, A, t, D] at once"),
+    ("a2", "self_attention", BERT, CAT, "torch.cat([self.query(x), self.key(x), x], dim=-1)", "values are x itself"),
+    ("a2", "self_attention", BERT, "in packing.blocks:", "in reversed(packing.blocks):", "stand in reversed order"),
+    ("a2", "layer", BERT, GELU, "inner = self.out_dropout(F.gelu(self.interm_dense(x)))", "a third dropout"),
+    ("a3", "embed", BERT, SUM, TABLES, "tables of positions and of token types"),
+    (
+        "a3",
+        "encode",
+        BERT,
+        LOOP,
+        LOOP.replace("layer(hidden, packing)", "hidden + layer(hidden, packing)"),
+        "once more",
+    ),
+    ("a4", "update", OPT, MEAN, "m = m * beta1 + (1 - beta1) * gradient", "m is not kept"),
+    ("a4", "update", OPT, "v.sqrt().add_(eps)", "v.sqrt_().add(eps)", "its own root"),
+    ("a4", "update", OPT, DECAY, "parameter.add_(parameter, alpha=-decay * step_size)", "multiplied by the step size"),
+    ("a4", "step_size", OPT, BIAS, BIAS.replace("** step", "** (step + 1)"), "one too large"),
+    (
+        "a4",
+        "step_size",
+        OPT,
+        "return step_size, lr * weight_decay",
+        "return lr * weight_decay, step_size",
+        "in the other order",
+    ),
+    (
+        "a4",
+        "update",
+        OPT,
+        f"    {MEAN}\n    {SQUARE}",
+        f"    parameter, m, v = parameter.clone(), m.clone(), v.clone()\n    {MEAN}\n    {SQUARE}",
+        "p, m and v do not change",
+    ),
     ("a2", "self_attention", BERT, "block.is_pad)  # [b, A", "None)  # [b, A", "pads of the block"),
     (
         "a2",
@@ -132,7 +194,7 @@ BUGS = [
         LAST.replace("out_layer_norm", "attention_layer_norm"),
         "attention_layer_norm is used for both",
     ),
-    ("a2", "self_attention", BERT, "return torch.cat(mixed)", "return torch.cat(mixed[::-1])", None),
+    ("a2", "self_attention", BERT, "return torch.cat(mixed)", "return torch.cat(mixed[::-1])", "in reversed order"),
     ("a2", "layer", BERT, FIRST, "x = self.attention_layer_norm(self.attention_dropout(attended))", "first residual"),
     (
         "a2",

@@ -8,7 +8,7 @@ BINARY = 'F.binary_cross_entropy_with_logits(logits.squeeze(-1), labels.to(logit
 KL = 'losses = F.kl_div(student, target, log_target=True, reduction="none").sum(dim=-1)'
 
 BUGS = [
-    ("a5", "losses", HEADS, CROSS, "return F.cross_entropy(logits, self.class_of(labels))", "shape"),
+    ("a5", "losses", HEADS, CROSS, "return F.cross_entropy(logits, self.class_of(labels))", "a mean or a sum is taken"),
     (
         "a5",
         "losses",
@@ -57,7 +57,7 @@ BUGS = [
         PAIRS,
         "F.cosine_similarity(u, v, dim=-1).unsqueeze(-1)",
         "F.cosine_similarity(u, v, dim=-1)",
-        "shape",
+        "an axis of size 1 is lost",
     ),
     ("a6", "dot_attention", PAIRS, " / x.shape[-1] ** 0.5", "", "not divided by sqrt(H)"),
     ("a6", "binary_losses", HEADS, BINARY, BINARY.replace("labels.to", "(1 - labels).to"), "swapped"),
@@ -158,7 +158,7 @@ BUGS = [
         MASK,
         '    rows = rows[np.argsort(sequences.lengths[rows], kind="stable")]',
         "    rows = np.sort(rows)",
-        None,
+        "different orders",
     ),
     (
         "a9",

@@ -4,6 +4,7 @@ SLOW: how a test's name begins, below tests/ -> seconds of processor time on one
 """
 
 SLOW = {
+    "assignments/test_class.py": 6,
     "assignments/test_handouts.py": 29,
     "assignments/test_hostile.py": 9,
     "assignments/test_planted_bugs.py": 18,
@@ -13,6 +14,7 @@ SLOW = {
     "assignments/test_sandbox.py::test_gradescopes": 1,
     "assignments/test_sandbox.py::test_the_hook": 1,
     "assignments/test_starters.py::test_a_bug": 5,
+    "assignments/test_variants.py": 24,
     "augment/test_augmentation.py": 6,
     "augment/test_paid_answers.py": 8,
     "augment/test_partial_files.py": 1,

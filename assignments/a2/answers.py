@@ -12,6 +12,9 @@ WRONG_ATTENTION = {
     "split without transpose": "[b, t, H] is viewed as [b, A, t, D] at once: view it as [b, t, A, D], then transpose",
     "heads interleaved": "[b, t, H] is viewed as [b, t, D, A]: a head's D numbers stand next to each other",
     "query and key swapped": "query and key are swapped",
+    "split and merged without transpose": "[b, t, H] is viewed as [b, A, t, D] at once, and back: view it as "
+    "[b, t, A, D], then transpose",
+    "values are x": "the values are x itself: they come from self.value",
     "values from key": "the values come from self.key",
     "values from query": "the values come from self.query",
     "keys from query": "the keys come from self.query",
@@ -76,6 +79,9 @@ def attention(name, random, A, D, lengths, probe="self_attention"):
     inputs = {"sizes": sizes_of(A, D, H), "weights": R.attention_weights(random, H), **batch(random, lengths, H)}
     made = lambda but="": {"the result": R.self_attention(inputs["x"], inputs["mask"], inputs["weights"], A, but)}
     wrong = [(text, made(but)) for but, text in WRONG_ATTENTION.items()]
+    if probe == "in_small_blocks":
+        text = "the blocks' results stand in reversed order: they belong in that of packing.blocks"
+        wrong.append((text, {"the result": blocks_reversed(made()["the result"], lengths)}))
     if len(lengths) > 1 and probe != "alone":
         wrong += [
             (
@@ -84,6 +90,17 @@ def attention(name, random, A, D, lengths, probe="self_attention"):
             )
         ]
     return Check(name, "self_attention", probe, inputs, made(), wrong)
+
+
+def blocks_reversed(result, lengths):
+    """The result [B, T, H] with the tokens of the longest sequence, a block of its own, before the shorter ones'."""
+    order = np.argsort(lengths, kind="stable")  # of packed sequences
+    rows = [result[i, : lengths[i]] for i in order]
+    packed, found, start = np.concatenate([rows[-1], *rows[:-1]]), np.zeros_like(result), 0
+    for i in order:
+        found[i, : lengths[i]] = packed[start : start + lengths[i]]
+        start += lengths[i]
+    return found
 
 
 def layer_inputs(random, A, D, inner, lengths, p=0.0):
@@ -113,6 +130,9 @@ def layer_dropout(name, inputs):
             (text.format(said), at(f"{part}: {but}", 1.0 if "missing" in but else 2.0)) for but, text in PLACES.items()
         ]
     wrong.append(("there is no dropout", {**layer_result(inputs), "how often dropout acted": np.array(0.0)}))
+    wrong.append(("a third dropout acts after GELU: there are two, one before each sum", at("dropout after GELU", 3.0)))
+    both = lambda but: at(f"both: {but}")
+    wrong += [(text.format("each sum's"), both(but)) for but, text in PLACES.items() if "missing" not in but]
     return Check(name, "layer", "layer_dropout", inputs, at(), wrong, weight=2)
 
 
@@ -169,6 +189,7 @@ def checks(random, hidden):
         return [
             attention("two heads, one sequence", random, 2, 3, [3]),
             attention("sequences of different lengths", random, 2, 2, [4, 1, 3]),
+            attention("three sequences in two blocks", random, 2, 2, [2, 4, 2], "in_small_blocks"),
             add_norm("the sum and its LayerNorm", norm),
             add_norm("dropout acts on the dense layer's output", norm, R.square),
             layer("the whole layer", inputs),

@@ -12,6 +12,7 @@ WRONG_EMBED = {
     "no types": "the token-type embeddings are missing from the sum",
     "positions from 1": "positions count from 1: the first token's is 0",
     "positions are ids": "the position embedding is looked up with the token ids",
+    "positions and types swapped": "the tables of positions and of token types are swapped",
     "one position": "every token gets position 0",
     "types are 1": "every token gets token type 1",
     "types are 0": "every token gets token type 0: types are not used",
@@ -55,6 +56,8 @@ def embed(ids, positions, types, weights, but="", drop=None):
     }.get(but, positions)
     kinds = {"types are 1": 0 * types + 1, "types are 0": 0 * types}.get(but, types)
     w, p, t = word[ids], pos[places], kind[kinds]
+    if but == "positions and types swapped":
+        p, t = pos[kinds], kind[np.minimum(places, 1)]
     w = {"no words": 0 * w, "times sqrt(H)": w * w.shape[-1] ** 0.5}.get(but, w)
     p, t = (0 * p if but == "no positions" else p), (0 * t if but == "no types" else t)
     total = {"mean": (w + p + t) / 3, "product": w * p * t}.get(but, w + p + t)
@@ -133,7 +136,7 @@ def encoding(name, random, layers, lengths):
     weights = weights_of(random, H, 30, 16, layers, 6)
     x = random.normal(size=(*mask.shape, H)) * mask[..., None]
 
-    def walk(order, same=False):
+    def walk(order, same=False, residual=False):
         hidden = x
         for index in order:
             own = {
@@ -142,12 +145,16 @@ def encoding(name, random, layers, lengths):
                 if key.startswith(f"bert_layers.{index}.")
             }
             after = R.layer(x if same else hidden, mask, own, 2, EPS)
-            hidden = after
+            hidden = after + hidden if residual else after
         return {"the last layer's states": hidden}
 
     wrong = [
         ("only the first layer runs: return after the loop, not in it", walk([0])),
         ("every layer reads the embedding: each reads what the one before it wrote", walk(range(layers), same=True)),
+        (
+            "each layer's input is added to its result once more: the residuals are in the layer",
+            walk(range(layers), residual=True),
+        ),
         ("the layers run in reversed order", walk(reversed(range(layers)))),
         ("the last layer is left out", walk(range(layers - 1))),
         ("the first layer is left out", walk(range(1, layers))),

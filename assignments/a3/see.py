@@ -29,8 +29,9 @@ def main():
         ids = torch.from_numpy(tokenizer.encode([(sentence,)], max_length=32).ids).long()[None]  # [1, T]
         vectors.append(model(ids)["last_hidden_state"][0].mean(0))
     vectors = F.normalize(torch.stack(vectors), dim=-1)  # [6, H]
-    for sentence, row in zip(SENTENCES, vectors @ vectors.T, strict=True):
-        print(f"{sentence:40}" + " ".join(f"{float(value):5.2f}" for value in row))
+    print(" " * 43 + "  ".join(f"({number})" for number in range(1, 7)))
+    for number, (sentence, row) in enumerate(zip(SENTENCES, vectors @ vectors.T, strict=True), 1):
+        print(f"({number}) {sentence:38}" + " ".join(f"{float(value):5.2f}" for value in row))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """What a4 must give: AdamW number by number, and what known mistakes give."""
 
 import math
+from functools import partial
 
 import numpy as np
 
@@ -22,11 +23,13 @@ WRONG = {
     "only v corrected": "only v is corrected: the division by 1 - beta1^t is missing",
     "correction inverted": "the bias correction is upside down",
     "no root in correction": "the root of 1 - beta2^t in the bias correction is missing",
+    "step from 2": "t is one too large in the bias correction: the first step is 1",
     "step from 0": "the steps count from 0 in the bias correction: the first one is 1",
     "step stays 1": "the step count stays 1: it has to be kept in the state, and to grow",
     "betas swapped": "beta1 and beta2 are swapped",
     "no 1 - beta1": "(1 - beta1) is missing: m <- beta1 m + (1 - beta1) g",
     "no 1 - beta2": "(1 - beta2) is missing: v <- beta2 v + (1 - beta2) g^2",
+    "no 1 - beta at all": "(1 - beta1) and (1 - beta2) are missing: the means take a share of the new",
     "share swapped": "beta1 and 1 - beta1 are swapped in m",
     "v share swapped": "beta2 and 1 - beta2 are swapped in v",
     "v of g": "v takes g, not its square",
@@ -39,6 +42,9 @@ WRONG = {
     "m not kept": "m is not kept from step to step: it is changed in place",
     "v not kept": "v is not kept from step to step: it is changed in place",
     "old moments": "the step is taken with the m and v of before: they are updated first",
+    "nothing is changed": "p, m and v do not change: the update has to work in place, m.mul_(...) and not m = ...",
+    "root in place": "v becomes its own root: sqrt() and not sqrt_(), for v is kept for the next step",
+    "decay with the step size": "the decay is multiplied by the step size: `decay` holds lr already",
     "p not changed": "p does not change: the update has to work in place",
     "amsgrad": "v is the largest so far (AMSGrad)",
     "shared count": "one step count for all parameters: each has its own, in self.state[p]",
@@ -46,8 +52,14 @@ WRONG = {
 }
 
 
+def known(old_decays):
+    """The known mistakes, {name: sentence}: which p the decay sees is a variant's choice."""
+    other = "the decay saw the new p: here it sees the old one, as it was before the step"
+    return WRONG | ({"decay first": other} if old_decays else {})
+
+
 def step_size_of(step, lr, b1, b2, correct, but=""):
-    step = {"step from 0": step - 1, "step stays 1": 1}.get(but, step)
+    step = {"step from 0": step - 1, "step stays 1": 1, "step from 2": step + 1}.get(but, step)
     if not correct or but == "no bias correction":
         return lr
     c1, c2 = 1 - b1**step, 1 - b2**step
@@ -63,18 +75,27 @@ def step_size_of(step, lr, b1, b2, correct, but=""):
         return lr * size.get(but, math.sqrt(c2) / np.float64(c1))
 
 
-def update(p, g, m, v, size, decay, b1, b2, eps, but="", c2=1.0, first=None):
-    """One step: (p, m, v). c2: 1 - beta2^t, where eps stands after the correction."""
+def update(p, g, m, v, size, decay, b1, b2, eps, but="", c2=1.0, first=None, old_decays=False):
+    """One step: (p, m, v). c2: 1 - beta2^t, where eps stands after the correction. old_decays: the decay sees the old
+    p, as a variant has it."""
     old, m0, v0 = p, m, v
     if but == "decay in the gradient":
         g = g + decay * p / (first or 1.0)
     if but == "betas swapped":
         b1, b2 = b2, b1
-    m = {"no 1 - beta1": b1 * m + g, "share swapped": (1 - b1) * m + b1 * g}.get(but, b1 * m + (1 - b1) * g)
-    square = {"v of g": g, "v of |g|": abs(g), "v of m": m * m}.get(but, g * g)
-    v = {"no 1 - beta2": b2 * v + square, "v share swapped": (1 - b2) * v + b2 * square}.get(
-        but, b2 * v + (1 - b2) * square
+    if but == "decay with the step size":
+        decay = decay * size
+    if but == "nothing is changed":
+        return p, m, v
+    m = {"no 1 - beta1": b1 * m + g, "no 1 - beta at all": b1 * m + g, "share swapped": (1 - b1) * m + b1 * g}.get(
+        but, b1 * m + (1 - b1) * g
     )
+    square = {"v of g": g, "v of |g|": abs(g), "v of m": m * m}.get(but, g * g)
+    v = {
+        "no 1 - beta2": b2 * v + square,
+        "no 1 - beta at all": b2 * v + square,
+        "v share swapped": (1 - b2) * v + b2 * square,
+    }.get(but, b2 * v + (1 - b2) * square)
     if but == "amsgrad":
         v = np.maximum(v, v0)
     mm, vv = (m0, v0) if but == "old moments" else (m, v)
@@ -90,21 +111,21 @@ def update(p, g, m, v, size, decay, b1, b2, eps, but="", c2=1.0, first=None):
     if but == "p not changed":
         return old, m, v
     p = p + step if but == "uphill" else p - step
-    if but == "decay first":
-        p = p - decay * old
-    elif but == "decay added":
-        p = p + decay * p
+    seen = old if (but == "decay first") != old_decays else p
+    if but == "decay added":
+        p = p + decay * seen
     elif but not in ("no decay", "decay in the gradient"):
-        p = p - decay * p
-    return p, (m0 if but == "m not kept" else m), (v0 if but == "v not kept" else v)
+        p = p - decay * seen
+    kept = {"v not kept": v0, "root in place": np.sqrt(np.maximum(v, 0))}.get(but, v)
+    return p, (m0 if but == "m not kept" else m), kept
 
 
-def walk(p, m, v, gradients, numbers, but=""):
+def walk(p, m, v, gradients, numbers, but="", old_decays=False):
     for g in gradients:
         if but == "moments not kept":
-            p, _, _ = update(p, g, m, v, *numbers, but)
+            p, _, _ = update(p, g, m, v, *numbers, but, old_decays=old_decays)
         else:
-            p, m, v = update(p, g, m, v, *numbers, but)
+            p, m, v = update(p, g, m, v, *numbers, but, old_decays=old_decays)
     return {"m": m, "v": v, "p": p}
 
 
@@ -119,6 +140,7 @@ IN_UPDATE = (
     "betas swapped",
     "no 1 - beta1",
     "no 1 - beta2",
+    "no 1 - beta at all",
     "share swapped",
     "v share swapped",
     "v of g",
@@ -132,11 +154,14 @@ IN_UPDATE = (
     "v not kept",
     "old moments",
     "p not changed",
+    "nothing is changed",
+    "root in place",
+    "decay with the step size",
     "amsgrad",
 )
 
 
-def updates(name, random, shape, steps, decay, eps=1e-2):
+def updates(name, random, shape, steps, decay, eps=1e-2, old_decays=False):
     inputs = {
         "p": random.normal(size=shape),
         "m": 0.3 * random.normal(size=shape),
@@ -144,17 +169,11 @@ def updates(name, random, shape, steps, decay, eps=1e-2):
         "gradients": [random.normal(size=shape) for _ in range(steps)],
         "numbers": [0.1, decay, 0.8, 0.9, eps],
     }
-    at = lambda but="": walk(*(inputs[key] for key in ("p", "m", "v", "gradients", "numbers")), but)
-    wrong = [(WRONG[but], at(but)) for but in IN_UPDATE]
-    size, d, b1, b2, e = inputs["numbers"]
-    twice = walk(inputs["p"], inputs["m"], inputs["v"], inputs["gradients"], [size * size, d, b1, b2, e])
-    wrong.append(("the step size is multiplied in twice", twice))
-    wrong.append(
-        (
-            "the step size is left out",
-            walk(inputs["p"], inputs["m"], inputs["v"], inputs["gradients"], [1.0, d, b1, b2, e]),
-        )
-    )
+    given = [inputs[key] for key in ("p", "m", "v", "gradients")]
+    at = lambda but="", size=0.1: walk(*given, [size, *inputs["numbers"][1:]], but, old_decays)
+    wrong = [(text, at(but)) for but, text in known(old_decays).items() if but in IN_UPDATE]
+    wrong.append(("the step size is multiplied in twice", at(size=0.01)))
+    wrong.append(("the step size is left out", at(size=1.0)))
     return Check(name, "update", "updates", inputs, at(), wrong, weight=2)
 
 
@@ -168,13 +187,14 @@ def step_sizes(name, steps, lr, betas, weight_decay, correct=True):
             return {"step sizes": np.array(sizes), "decays": np.array([size * weight_decay for size in sizes])}
         return {"step sizes": np.array(sizes), "decays": np.full(len(steps), decay)}
 
-    known = (
+    in_step_size = (
         "no bias correction",
         "only m corrected",
         "only v corrected",
         "correction inverted",
         "no root in correction",
         "step from 0",
+        "step from 2",
         "step stays 1",
         "betas swapped",
         "decay without lr",
@@ -182,10 +202,16 @@ def step_sizes(name, steps, lr, betas, weight_decay, correct=True):
         "decay added",
         "decay once",
     )
-    wrong = [(WRONG[but], at(but)) for but in known]
+    wrong = [(WRONG[but], at(but)) for but in in_step_size]
     corrected = [step_size_of(step, lr, *betas, True) for step in steps]
     if not correct:
         wrong.append(("correct_bias=False is not heeded", {**at(), "step sizes": np.array(corrected)}))
+    wrong.append(
+        (
+            "the two come back in the other order: step size, then decay",
+            dict(zip(at(), reversed(at().values()), strict=True)),
+        )
+    )
     wrong.append(("lr is missing from the step size", {**at(), "step sizes": at()["step sizes"] / lr}))
     inputs = {
         "steps": list(steps),
@@ -197,7 +223,7 @@ def step_sizes(name, steps, lr, betas, weight_decay, correct=True):
     return Check(name, "step_size", "step_sizes", inputs, at(), wrong)
 
 
-def optimizer_walk(inputs, but=""):
+def optimizer_walk(inputs, but="", old_decays=False):
     """The whole optimizer: every parameter with a count and moments of its own."""
     flags = inputs["flags"]
     lr, (b1, b2), eps = flags["lr"], flags["betas"], flags["eps"]
@@ -217,24 +243,26 @@ def optimizer_walk(inputs, but=""):
             size = step_size_of(count, lr, b1, b2, flags["correct_bias"], but)
             rate = {"decay without lr": 1.0, "decay once": size}.get(but, lr)
             c2 = 1 - b2**count
-            values[i], m2, v2 = update(values[i], g, m, v, size, rate * flags["weight_decay"], b1, b2, eps, but, c2, lr)
+            decay = rate * flags["weight_decay"]
+            values[i], m2, v2 = update(values[i], g, m, v, size, decay, b1, b2, eps, but, c2, lr, old_decays)
             state[i] = (count, m2, v2) if but != "moments not kept" else (count, m, v)
             if but == "shared moments":
                 shared = [count, m2, v2]
     return {f"parameter {i}": value for i, value in enumerate(values)}
 
 
-def optimizer(name, random, shapes, steps, decay=0.1, correct=True, resting=False, eps=1e-2):
+def optimizer(name, random, shapes, steps, decay=0.1, correct=True, resting=False, eps=1e-2, old_decays=False):
     gradients = [[random.normal(size=shape) for shape in shapes] for _ in range(steps)]
     if resting:
         gradients[0][-1] = gradients[2][-1] = None
     flags = {"lr": 0.05, "betas": [0.8, 0.95], "eps": eps, "weight_decay": decay, "correct_bias": correct}
     inputs = {"parameters": [random.normal(size=shape) for shape in shapes], "gradients": gradients, "flags": flags}
-    wrong = [(text, optimizer_walk(inputs, but)) for but, text in WRONG.items()]
+    at = lambda but="", inputs=inputs: optimizer_walk(inputs, but, old_decays)
+    wrong = [(text, at(but)) for but, text in known(old_decays).items()]
     if not correct:
         asked = {**inputs, "flags": {**flags, "correct_bias": True}}
-        wrong.append(("correct_bias=False is not heeded", optimizer_walk(asked)))
-    return Check(name, "step", "optimizer", inputs, optimizer_walk(inputs), wrong, weight=2)
+        wrong.append(("correct_bias=False is not heeded", at(inputs=asked)))
+    return Check(name, "step", "optimizer", inputs, at(), wrong, weight=2)
 
 
 def closure(random):
@@ -253,25 +281,27 @@ def closure(random):
     )
 
 
-def checks(random, hidden):
+def checks(random, hidden, old_decays=False):
+    updated, walked = (partial(of, old_decays=old_decays) for of in (updates, optimizer))
     if not hidden:
         return [
-            updates("one update, no decay", random, (3,), 1, 0.0),
-            updates("three updates with decay", random, (2, 3), 3, 0.02),
+            updated("one update, no decay", random, (3,), 1, 0.0),
+            updated("three updates with decay", random, (2, 3), 3, 0.02),
             step_sizes("the step size grows out of its correction", [1, 2, 3, 10], 0.1, (0.9, 0.99), 0.1),
-            optimizer("one parameter, three steps", random, [(3,)], 3, decay=0.0),
-            optimizer("weight decay", random, [(2, 2)], 3),
-            optimizer("two parameters, of which one rests at times", random, [(3,), (3,)], 4, resting=True),
+            step_sizes("without bias correction", [1, 5], 0.1, (0.9, 0.99), 0.1, correct=False),
+            walked("one parameter, three steps", random, [(3,)], 3, decay=0.0),
+            walked("weight decay", random, [(2, 2)], 3),
+            walked("two parameters, of which one rests at times", random, [(3,), (3,)], 4, resting=True),
         ]
     return [
-        updates("many updates of a matrix", random, (3, 4), 7, 0.05),
-        updates("a scalar", random, (), 4, 0.01),
-        updates("a large eps", random, (5,), 3, 0.03, eps=0.5),
+        updated("many updates of a matrix", random, (3, 4), 7, 0.05),
+        updated("a scalar", random, (), 4, 0.01),
+        updated("a large eps", random, (5,), 3, 0.03, eps=0.5),
         step_sizes("other rates", [1, 4, 50, 1000], 0.03, (0.7, 0.999), 0.2),
         step_sizes("without bias correction", [1, 2, 9], 0.2, (0.9, 0.99), 0.05, correct=False),
-        optimizer("many steps", random, [(2, 3), (4,)], 9),
-        optimizer("without bias correction", random, [(3,)], 4, correct=False),
-        optimizer("a large eps", random, [(2, 2)], 5, eps=0.5),
-        optimizer("three parameters, of which one rests at times", random, [(2,), (2,), (2,)], 5, resting=True),
+        walked("many steps", random, [(2, 3), (4,)], 9),
+        walked("without bias correction", random, [(3,)], 4, correct=False),
+        walked("a large eps", random, [(2, 2)], 5, eps=0.5),
+        walked("three parameters, of which one rests at times", random, [(2,), (2,), (2,)], 5, resting=True),
         closure(random),
     ]

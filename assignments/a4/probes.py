@@ -14,7 +14,12 @@ def updates(student, inputs):
 def step_sizes(student, inputs):
     """`step_size_and_decay` at several steps."""
     numbers = inputs["lr"], tuple(inputs["betas"]), inputs["weight_decay"], inputs["correct_bias"]
-    found = [student.optimizer.step_size_and_decay(step, *numbers) for step in inputs["steps"]]
+    found = []
+    for step in inputs["steps"]:
+        try:
+            found.append(student.optimizer.step_size_and_decay(step, *numbers))
+        except ZeroDivisionError:  # 1 - beta^0 is 0: known among the mistakes
+            found.append((float("nan"), inputs["lr"] * inputs["weight_decay"]))
     return {
         "step sizes": torch.tensor([float(one[0]) for one in found]),
         "decays": torch.tensor([float(one[1]) for one in found]),

@@ -10,10 +10,12 @@ from assignments.school.views import masking
 
 SPECIAL = (0, 1, 2, 3)
 MASK = 3
+SHARES = (80, 10, 10)  # % of the chosen that become [MASK], become random, stay; a variant has others
 
 
-def masks(ids, random, vocabulary, but=""):
+def masks(ids, random, vocabulary, but="", shares=SHARES):
     """A way to mask that is right, or wrong in a known way: (hidden, chosen, ids afterwards)."""
+    masked, kept = shares[0] / 100, (shares[0] + shares[2]) / 100
     special = np.isin(ids, SPECIAL) & (but != "special too")
     draw = random.random(len(ids))
     share = {"all chosen": 1.0, "80 % chosen": 0.8, "10 % chosen": 0.1}.get(but, 0.15)
@@ -22,12 +24,12 @@ def masks(ids, random, vocabulary, but=""):
     first, second = {
         "always mask": (1.0, 1.0),
         "no mask": (0.0, 0.0),
-        "80/20 random": (0.8, 0.8),
-        "80/20 same": (0.8, 2.0),
+        "80/20 random": (masked, masked),
+        "80/20 same": (masked, 2.0),
         "10/80/10": (0.1, 0.9),
         "10/10/80": (0.1, 0.2),
-        "80/10/10 of random first": (0.8, 0.9),
-    }.get(but, (0.8, 0.9))
+        "BERT's": (0.8, 0.9),
+    }.get(but, (masked, kept))
     hidden = ids.copy()
     hidden[chosen[fate < first]] = MASK
     swapped = chosen[fate >= second]
@@ -42,32 +44,36 @@ def masks(ids, random, vocabulary, but=""):
     return hidden, chosen, hidden if but == "in place" else ids
 
 
-WRONG = {
-    "special too": "special tokens are chosen too: [CLS], [SEP], [PAD] and [MASK] never are",
-    "always mask": "every chosen token becomes [MASK]: of the chosen 80 % do, 10 % are random, 10 % stay",
-    "one draw": "every chosen token becomes [MASK], because one draw decides both: draw again for the chosen",
-    "no mask": "no chosen token becomes [MASK]",
-    "80/20 random": "20 % of the chosen become random: 10 % do, and 10 % stay",
-    "80/20 same": "20 % of the chosen stay: 10 % do, and 10 % become random",
-    "10/80/10": "the shares are in another order: 80 % [MASK], 10 % random, 10 % stay",
-    "10/10/80": "the shares are in another order: 80 % [MASK], 10 % random, 10 % stay",
-    "all chosen": "every token is chosen: 15 % are",
-    "80 % chosen": "80 % of the tokens are chosen: 15 % are",
-    "10 % chosen": "10 % of the tokens are chosen: 15 % are",
-    "random order": "the places do not ascend",
-    "in place": "the ids that came in are changed: work on a copy",
-    "few random": "random tokens come from a part of the vocabulary only",
-    "one random for all": "one random token is drawn for all: each gets one of its own",
-}
+def wrong_masks(shares):
+    """{mistake: sentence} with the shares that are asked for."""
+    masked, random, kept = shares
+    return {
+        "special too": "special tokens are chosen too: [CLS], [SEP], [PAD] and [MASK] never are",
+        "always mask": f"every chosen token becomes [MASK]: {masked} % do, {random} % are random, {kept} % stay",
+        "one draw": "every chosen token becomes [MASK], because one draw decides both: draw again for the chosen",
+        "no mask": "no chosen token becomes [MASK]",
+        "80/20 random": f"{random + kept} % of the chosen become random: {random} % do, and {kept} % stay",
+        "80/20 same": f"{random + kept} % of the chosen stay: {kept} % do, and {random} % become random",
+        "10/80/10": f"the shares are in another order: {masked} % [MASK], {random} % random, {kept} % stay",
+        "10/10/80": f"the shares are in another order: {masked} % [MASK], {random} % random, {kept} % stay",
+        "all chosen": "every token is chosen: 15 % are",
+        "80 % chosen": "80 % of the tokens are chosen: 15 % are",
+        "BERT's": f"the shares are BERT's, 80, 10 and 10 %: here they are {masked}, {random} and {kept} %",
+        "10 % chosen": "10 % of the tokens are chosen: 15 % are",
+        "random order": "the places do not ascend",
+        "in place": "the ids that came in are changed: work on a copy",
+        "few random": "random tokens come from a part of the vocabulary only",
+        "one random for all": "one random token is drawn for all: each gets one of its own",
+    }
 
 
-def masking_check(name, seed, n, vocabulary):
+def masking_check(name, seed, n, vocabulary, shares=SHARES):
     random = np.random.default_rng(seed)
     ids = random.integers(0, vocabulary, size=n).astype(np.int64)
     ids[::20], ids[19::20] = 1, 2
 
     def view(but=""):
-        hidden, chosen, after = masks(ids, np.random.default_rng(3), vocabulary, but)
+        hidden, chosen, after = masks(ids, np.random.default_rng(3), vocabulary, but, shares)
         return masking(
             {
                 "ids": ids,
@@ -80,7 +86,7 @@ def masking_check(name, seed, n, vocabulary):
         )
 
     inputs = {"seed": seed, "n": n, "vocab_size": vocabulary}
-    wrong = [(text, view(but)) for but, text in WRONG.items()]
+    wrong = [(text, view(but)) for but, text in wrong_masks(shares).items()]
     return Check(name, "mask_tokens", "mask_tokens", inputs, view(), wrong, view="masking", weight=2)
 
 
@@ -239,17 +245,24 @@ def loss_check(name, random, H, V, N, M):
     return Check(name, "losses", "losses", inputs, at(right), wrong, tolerance=1e-5)
 
 
-def checks(random, hidden):
+def checks(random, hidden, shares=SHARES):
+    masked, other, kept = shares
     if not hidden:
         return [
-            masking_check("15 % chosen, of these 80 % [MASK], 10 % random, 10 % as they were", 1, 60_000, 5000),
+            masking_check(
+                f"15 % chosen, of these {masked} % [MASK], {other} % random, {kept} % as they were",
+                1,
+                60_000,
+                5000,
+                shares,
+            ),
             batch_check("labels and places fit together", 1, 40, 30),
             perplexity_check("three batches", [random.uniform(0, 3, size=n) for n in (2, 5, 1)]),
             predictions("logits of 3 states", random, 4, 6, 3),
             loss_check("losses at 2 of 5 tokens", random, 4, 6, 5, 2),
         ]
     return [
-        masking_check("another text, another vocabulary", 2, 60_000, 9000),
+        masking_check("another text, another vocabulary", 2, 60_000, 9000, shares),
         batch_check("labels and places of other texts", 3, 60, 25),
         perplexity_check("five batches", [random.uniform(0, 2, size=n) for n in (7, 1, 1, 3, 2)]),
         predictions("logits of 5 states", random, 6, 9, 5),

@@ -14,6 +14,8 @@ import ast
 import re
 from dataclasses import dataclass
 
+from assignments.school.syntax import find
+
 BEGIN = re.compile(r"^\s*# BEGIN SOLUTION (\w+)\s*$")
 END = re.compile(r"^\s*# END SOLUTION\s*$")
 MARK = "is not written yet"  # what every blank says
@@ -28,24 +30,6 @@ class Place:
     body: int
     stop: int
     indent: str
-
-
-class Missing(LookupError):
-    """A source holds no function of this name."""
-
-
-def find(source, function):
-    """The syntax node of "function" or "Class.function"; Missing where there is none."""
-    found = ast.parse(source)
-    for name in function.split("."):
-        kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-        named = [node for node in found.body if isinstance(node, kinds) and node.name == name]
-        if not named:
-            raise Missing(f"no {function} in it")
-        found = named[-1]  # Python, too, takes the last of that name
-    if isinstance(found, ast.ClassDef):
-        raise Missing(f"{function} is a class")
-    return found
 
 
 def place(source, function):

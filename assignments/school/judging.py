@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from assignments.school.symptoms import CLOSE, same, symptom
+from assignments.school.symptoms import CLOSE, same, shape_symptom, symptom
 from assignments.school.views import VIEWS
 
 ROUNDED = 1e-8  # what a right answer in float64 may differ by, relative to the largest number
@@ -55,7 +55,7 @@ def judge(check, answer):
             return Verdict(False, f"{name} did not come back")
         if outputs[name].shape != wanted.shape:
             shapes = f"{name} has the shape {list(outputs[name].shape)}; expected {list(wanted.shape)}"
-            return Verdict(False, shapes, True)
+            return Verdict(False, shapes + shape_symptom(outputs[name].shape, wanted.shape), True)
     wrong = [name for name in expected if not same(outputs[name], expected[name], check.tolerance)]
     if not wrong:
         return Verdict(True)
@@ -64,7 +64,7 @@ def judge(check, answer):
             return Verdict(False, f"it looks as if {sentence}. {_apart(wrong[0], outputs, expected)}", True)
     said = symptom(outputs[wrong[0]], expected[wrong[0]])
     where = _apart(wrong[0], outputs, expected)
-    return Verdict(False, f"{wrong[0]}: {said}. {where}" if said else where, bool(said))
+    return Verdict(False, f"{wrong[0]}: {said}{'' if said[-1] == '?' else '.'} {where}" if said else where, bool(said))
 
 
 def distinct(check):

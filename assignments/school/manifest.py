@@ -10,6 +10,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from assignments.school.variants import Variant
 from minbert.files import UserError
 
 HERE = Path(__file__).resolve().parents[1]  # the folder assignments/
@@ -49,6 +50,7 @@ class Assignment:
     drops: tuple
     forbidden: tuple
     shorter: dict
+    variant: Variant
 
     @property
     def dialects(self):
@@ -65,13 +67,13 @@ class Assignment:
         return self.parts[dialect]
 
 
-def load(path=HERE / "assignments.json"):
-    """{name: Assignment} in the manifest's order."""
-    entries = json.loads(Path(path).read_text(encoding="utf-8"))
-    return {name: _assignment(name, entry) for name, entry in entries.items()}
+def load(variant=None):
+    """{name: Assignment} in the manifest's order. variant: a number, for a term's own names and constants."""
+    entries, variant = json.loads((HERE / "assignments.json").read_text(encoding="utf-8")), Variant(variant)
+    return {name: _assignment(name, entry, variant) for name, entry in entries.items()}
 
 
-def _assignment(name, entry):
+def _assignment(name, entry, variant):
     parts = {
         dialect: {part: Target.of(where[dialect]) for part, where in entry["parts"].items() if dialect in where}
         for dialect in DIALECTS
@@ -87,6 +89,7 @@ def _assignment(name, entry):
         tuple(Target.of(text) for text in entry["drops"]),
         tuple(entry["forbidden"]),
         {Target.of(text): body for text, body in entry.get("shorter", {}).items()},
+        variant,
     )
 
 
@@ -106,6 +109,11 @@ def before(assignment, assignments):
         found.add(name)
         todo += assignments[name].needs
     return [name for name in assignments if name in found]
+
+
+def variant_of(assignments):
+    """The variant that assignments were loaded in."""
+    return next(iter(assignments.values())).variant
 
 
 def source_folder(dialect):

@@ -18,8 +18,9 @@ DIGITS = 13  # of the numbers in a handout: the same bytes on every machine
 def checks_of(assignment, dialect, hidden, seed=None):
     """[Check] of an assignment in a dialect; hidden: whether the hidden ones, which have other sizes and numbers."""
     answers = importlib.import_module(f"assignments.{assignment.name}.answers")
-    random = np.random.default_rng(seed if seed is not None else HIDDEN_SEED if hidden else PUBLIC_SEED)
-    found = answers.checks(random, hidden)
+    usual = (HIDDEN_SEED if hidden else PUBLIC_SEED) + (assignment.variant.number or 0)
+    random = np.random.default_rng(usual if seed is None else seed)
+    found = answers.checks(random, hidden, **assignment.variant.constants(assignment))
     for check in found:
         check.hidden = hidden
     return [

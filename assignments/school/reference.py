@@ -61,18 +61,22 @@ def attend(q, k, v, mask, but="", drop=None):
         pad = ~pad
     if but == "pad queries":
         pad = np.swapaxes(pad, -1, -2)
-    big = {"masked scores are 0": 0.0, "masked with 1": None, "masked with a small number": -1e-9}
-    if but in big:
-        scores = (
-            np.where(pad, 0.0, scores) if big[but] == 0.0 else scores + pad * (1.0 if big[but] is None else big[but])
-        )
-    elif but in ("the mask is inverted, by infinity", "dropout on masked scores"):
+    filled = {"masked scores are 0": 0.0, "masked with -1": -1.0, "masked with -10": -10.0}
+    if but in filled:
+        scores = np.where(pad, filled[but], scores)
+    elif but == "masked with 1":
+        scores = scores + pad
+    elif but == "times the mask":  # of the starters: 0 for a token, -10000 for a pad
+        scores = np.where(pad, scores * -10000.0, 0.0)
+    elif but == "10 taken off":
+        scores = scores - 10.0 * pad
+    elif but in ("the mask is inverted, by infinity", "dropout on masked scores", "softmax over queries, by infinity"):
         scores = np.where(pad, -np.inf, scores)  # a row without any key comes to NaN
-    elif but not in ("mask missing", "mask after softmax", "mask missing in the block"):
+    elif but not in ("mask missing", "mask after softmax", "mask added after", "mask missing in the block"):
         scores = np.where(pad, -1e300, scores)
     if but == "dropout on masked scores":
         scores = drop(scores)
-    if but == "softmax over queries":
+    if but.startswith("softmax over queries"):
         p = softmax(scores, -2)
     elif but == "softmax over heads":
         p = softmax(scores, 1)
@@ -82,12 +86,15 @@ def attend(q, k, v, mask, but="", drop=None):
         p = np.where(pad, 0.0, scores)
     elif but == "sigmoid":
         p = 1 / (1 + np.exp(-scores))
-    elif but == "exp without the sum":
+    elif but in ("exp without the sum", "exp alone"):
         p = np.exp(scores)
+        p = p if but == "exp without the sum" else p / p.sum(-1, keepdims=True)
     else:
         p = softmax(scores)
     if but == "mask after softmax":
         p = np.where(pad, 0.0, p)
+    if but == "mask added after":
+        p = p - 10000.0 * pad
     if but in ("dropout is missing", "dropout on scores", "dropout on masked scores", "dropout on the result"):
         pass
     elif but == "dropout twice":
@@ -137,11 +144,14 @@ def self_attention(x, mask, weights, heads, but="", drop=None, prefix=""):
         "key and value swapped": {"key": "value", "value": "key"},
         "query and value swapped": {"query": "value", "value": "query"},
     }.get(but, {})
-    q, k, v = (split(dense(x, weights, prefix + names[name]), heads, but) for name in ("query", "key", "value"))
+    cut = "split without transpose" if but == "split and merged without transpose" else but
+    q, k, v = (split(dense(x, weights, prefix + names[name]), heads, cut) for name in ("query", "key", "value"))
+    if but == "values are x":
+        v = split(x, heads)
     if but == "mask missing in the block":  # whose pads hold zeros
         k, v = k * mask[:, None, :, None], v * mask[:, None, :, None]
     mixed = attend(q, k, v, mask, but, drop)
-    merged = merge(mixed, but)
+    merged = merge(mixed, "merged without transpose" if but == "split and merged without transpose" else but)
     if but == "a residual too many":
         merged = merged + x
     if but == "mean over heads":
@@ -152,6 +162,7 @@ def self_attention(x, mask, weights, heads, but="", drop=None, prefix=""):
 def add_norm(x, output, weights, part, eps, but="", drop=None):
     """LayerNorm(x + dropout(dense(output))). part: "attention" or "out"."""
     drop = drop or (lambda y: y)
+    but = but.replace("both", part)
     norm = lambda y, which=part: layer_norm(
         y, weights[f"{which}_layer_norm.weight"], weights[f"{which}_layer_norm.bias"], eps
     )
@@ -205,6 +216,8 @@ def layer(x, mask, weights, heads, eps, but="", drop=None, drop_attention=None):
         "gelu with 1.702": lambda z: z / (1 + np.exp(-1.702 * z)),
     }.get(but, gelu)
     inner = act(dense(attended if but == "feed forward reads attention" else y, weights, "interm_dense"))
+    if but == "dropout after GELU":
+        inner = drop(inner)
     if but == "gelu at the end":
         z = dense(dense(y, weights, "interm_dense"), weights, "out_dense")
         w = {

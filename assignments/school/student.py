@@ -74,19 +74,23 @@ class Ours(Student):
         """q, k, v [B, A, T, D], is_pad [B, T] or None -> the heads' mixtures [B, A, T, D]."""
         attention = self.bert.BertSelfAttention(self.config(sizes)).double().train(train)
         pads = None if is_pad is None else is_pad[:, None, None]
-        return attention.plain_attention(q, k, v, pads)
+        mixed = attention.plain_attention(q, k, v, pads)
+        if tuple(mixed.shape) != tuple(v.shape):
+            raise ValueError(f"it returned the shape {list(mixed.shape)}; expected [b, A, t, D] = {list(v.shape)}")
+        return mixed
 
     def attention(self, sizes, weights, x, mask, train=False, block_scores=None):
         """x [B, T, H], mask [B, T] of 1 and 0 -> [B, T, H] with zeros at pads. block_scores: how many scores a block
         of sequences may have, for several small blocks in place of one."""
         module = self.loaded(self.bert.BertSelfAttention(self.config(sizes)), weights, train)
         with mock.patch.dict(self.packing.BLOCK_SCORES, {"cpu": block_scores} if block_scores else {}):
-            return self._packed(module, x, mask)
+            return self.run(module, x, mask)
 
     def layer(self, sizes, weights, x, mask, train=False):
-        return self._packed(self.loaded(self.bert.BertLayer(self.config(sizes)), weights, train), x, mask)
+        return self.run(self.loaded(self.bert.BertLayer(self.config(sizes)), weights, train), x, mask)
 
-    def _packed(self, module, x, mask):
+    def run(self, module, x, mask):
+        """A layer or its attention on x [B, T, H], mask [B, T] of 1 and 0 -> [B, T, H] with zeros at pads."""
         B, T, _ = x.shape
         tokens, cells = self.packing.from_padded(torch.zeros(B, T, dtype=torch.long), mask)
         hidden = module(x.flatten(0, 1)[cells], tokens.packing)
@@ -132,7 +136,10 @@ class Starter(Student):
 
     def layer(self, sizes, weights, x, mask, train=False):
         layer = self.loaded(self.bert.BertLayer(self.config(sizes)), weights, train)
-        return layer(x, self.extended(mask)) * mask.unsqueeze(-1)
+        return self.run(layer, x, mask)
+
+    def run(self, module, x, mask):
+        return module(x, self.extended(mask).to(x.dtype)) * mask.unsqueeze(-1)
 
     def model(self, sizes, weights, train=False):
         return self.loaded(self.bert.BertModel(self.config(sizes)), weights, train)

@@ -27,6 +27,15 @@ def not_finite(yours, expected):
     return None
 
 
+def few_digits(yours, expected):
+    """What float32 leaves of float64."""
+    if np.isfinite(yours).all() and same(yours, expected, 2e-6):
+        return (
+            "it is right to 6 or 7 digits: is something float32 on the way (.float(), torch.tensor(...), a constant)?"
+        )
+    return None
+
+
 def nothing_but_zeros(yours, expected):
     return "it is 0 everywhere" if yours.size and not yours.any() and expected.any() else None
 
@@ -98,7 +107,20 @@ def a_few(yours, expected):
     return None
 
 
-SYMPTOMS = (not_finite, nothing_but_zeros, sign, a_factor, a_shift, an_axis, an_order, sums, a_few)
+SYMPTOMS = (not_finite, few_digits, nothing_but_zeros, sign, a_factor, a_shift, an_axis, an_order, sums, a_few)
+
+
+def shape_symptom(yours, expected):
+    """What a shape other than the expected one looks like, or ""."""
+    if yours == () and expected:
+        return ": it looks as if a mean or a sum is taken that is not asked for"
+    if len(yours) < len(expected) and yours == tuple(size for size in expected if size != 1):
+        return ": it looks as if an axis of size 1 is lost (keepdim=True, or unsqueeze)"
+    if len(yours) > len(expected) and expected == tuple(size for size in yours if size != 1):
+        return ": it looks as if an axis of size 1 is left over (squeeze)"
+    if sorted(yours) == sorted(expected):
+        return ": it looks as if two axes are swapped (transpose)"
+    return ""
 
 
 def symptom(yours, expected):

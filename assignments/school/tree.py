@@ -9,7 +9,8 @@ import re
 import textwrap
 
 from assignments.school import blanks
-from assignments.school.manifest import HERE, ROOT, before, source_folder
+from assignments.school.manifest import HERE, ROOT, before, source_folder, variant_of
+from assignments.school.syntax import arguments
 
 # What of the project a student gets, in our dialect.
 CODE = ("*.py", "minbert/*.py", "minbert/*/*.py", "examples/*.py")
@@ -28,6 +29,8 @@ SCHOOL = (
     "school/__init__.py",
     "school/student.py",
     "school/probing.py",
+    "school/syntax.py",
+    "school/forbidden.py",
     "school/judging.py",
     "school/symptoms.py",
     "school/views.py",
@@ -36,14 +39,15 @@ SCHOOL = (
 STUDENT = {"check.py": "check.py", "submit.py": "submit.py"}
 UNUSED = """
 [tool.ruff.lint.per-file-ignores]
-"*.py" = ["F401", "E731", "UP035"]  # imports that the blanks left unused: you will need them
+"*.py" = ["F401", "E501", "E731", "UP035"]  # imports that the blanks left unused: you will need them
 """
 
 
 def handout(assignment, assignments, given=(), dialect="ours"):
     """{path in the student's tree: bytes} of one assignment. given: names of assignments whose reference goes along."""
     assignment.in_dialect(dialect)
-    files = {path: text.encode() for path, text in _code(assignments, given, dialect).items()}
+    sources = _code(assignments, given, dialect)
+    files = {path: text.encode() for path, text in sources.items()}
     files |= {path: (source_folder("ours") / path).read_bytes() for path in _others(dialect)}
     if "pyproject.toml" in files:
         files["pyproject.toml"] = _pyproject(files["pyproject.toml"].decode()).encode()
@@ -51,29 +55,32 @@ def handout(assignment, assignments, given=(), dialect="ours"):
         files[f"assignments/{name}"] = (HERE / name).read_bytes()
     for name, source in STUDENT.items():
         files[name] = (HERE / "student" / source).read_bytes()
+    page = sheet(assignment, assignments, dialect)
     for path in sorted((HERE / assignment.name).glob("*")):
         if path.name == "probes.py":
             files[f"assignments/{assignment.name}/probes.py"] = path.read_bytes()
-        elif path.suffix == ".svg" or (path.name == "see.py" and dialect == "ours"):
+        elif path.suffix == ".svg":
+            files[path.name] = assignment.variant.told(path.read_text(encoding="utf-8"), assignment).encode()
+        elif path.name == "see.py" and "see.py" in page:  # not every dialect has it
             files[path.name] = path.read_bytes()
-    files["handout.json"] = _facts(assignment, assignments, given, dialect).encode()
-    files["HANDOUT.md"] = sheet(assignment, assignments, dialect).encode()
+    files["handout.json"] = _facts(assignment, assignments, given, dialect, sources).encode()
+    files["HANDOUT.md"] = page.encode()
     return dict(sorted(files.items()))
 
 
-def sources_of(dialect):
-    """{path: source} of a dialect's reference."""
+def sources_of(assignments, dialect):
+    """{path: source} of a dialect's reference, in the variant that the assignments are of."""
     root, patterns = source_folder(dialect), CODE if dialect == "ours" else ("*.py",)
     paths = sorted({path for pattern in patterns for path in root.glob(pattern)})
     sources = {path.relative_to(root).as_posix(): path.read_text(encoding="utf-8") for path in paths}
     if dialect == "starter":  # what the courses' files import from `utils` is said once
         sources["utils.py"] = (ROOT / "course" / "utils.py").read_text(encoding="utf-8")
-    return sources
+    return variant_of(assignments).sources(sources, assignments, dialect)
 
 
 def _code(assignments, given, dialect):
     """{path: source} of the project's code with all that is not given blanked."""
-    sources = sources_of(dialect)
+    sources = sources_of(assignments, dialect)
     if dialect == "ours":
         sources = {name: source for name, source in sources.items() if not name.startswith(WITHOUT)}
     asked = [each for each in assignments.values() if each.name not in given]
@@ -100,8 +107,8 @@ def blanked(sources, asked, assignments, dialect):
 
 
 def blank_sentence(target, assignment, assignments):
-    order = [*before(assignment, assignments), assignment.name]
-    turn = f", the last of {', '.join(order)}" if len(order) > 1 else ""
+    earlier = before(assignment, assignments)
+    turn = f", which comes after {', '.join(earlier)}" if earlier else ""
     return f"{target.file}: {target.function} {blanks.MARK}; it is part of {assignment.name}{turn}"
 
 
@@ -120,21 +127,28 @@ def _pyproject(text):
     return re.sub(dropped, "", text, flags=re.DOTALL).rstrip() + "\n" + UNUSED
 
 
-def _facts(assignment, assignments, given, dialect):
+def _facts(assignment, assignments, given, dialect, sources):
     """What check.py and submit.py know: parts, files, public checks with their expected values, hints."""
     from assignments.school.public import public_checks  # numpy
 
     facts = {
         "assignment": assignment.name,
         "title": assignment.title,
+        "variant": assignment.variant.number,
         "dialect": dialect,
         "given": [name for name in assignments if name in given],
         "needs": before(assignment, assignments),
         "files": assignment.files(dialect),
         "parts": {
-            part: {"file": target.file, "function": target.function, "hints": assignment.hints[part]}
+            part: {
+                "file": target.file,
+                "function": target.function,
+                "hints": [assignment.variant.told(hint, assignment) for hint in assignment.hints[part]],
+                "arguments": arguments(sources[target.file], target.function),
+            }
             for part, target in assignment.in_dialect(dialect).items()
         },
+        "forbidden": assignment.forbidden,
         "checks": public_checks(assignment, dialect),
     }
     return json.dumps(facts, ensure_ascii=False, separators=(",", ":")) + "\n"
@@ -151,7 +165,7 @@ def sheet(assignment, assignments, dialect):
     kept = re.sub(
         r"<!-- only (\w+) -->\n(.*?)<!-- end -->\n", lambda m: m[2] if m[1] == dialect else "", text, flags=re.S
     )
-    return kept
+    return assignment.variant.told(kept, assignment)
 
 
 def _head(assignment, assignments, dialect):
@@ -159,7 +173,16 @@ def _head(assignment, assignments, dialect):
     order = f" It builds on {', '.join(needs)}: put your own files of these in place first." if needs else ""
     return (
         f"# {assignment.name}: {assignment.title}\n\n"
-        f"About {assignment.hours} hours, {assignment.points:g} points.{order}"
+        f"About {assignment.hours} hours, {assignment.points:g} points.{order}{_variant(assignment)}"
+    )
+
+
+def _variant(assignment):
+    if assignment.variant.number is None:
+        return ""
+    return (
+        f"\n\nThis is variant {assignment.variant.number}: names of arguments, some constants and the numbers of the "
+        "checks are its own,\nand the grader asks for them. What a docstring here says holds, whatever other pages say."
     )
 
 
@@ -181,13 +204,14 @@ def _hints(assignment, assignments, dialect):
 
 def _hand_in(assignment, assignments, dialect):
     files = ", ".join(f"`{name}`" for name in assignment.files(dialect))
+    page = (HERE / assignment.name / "HANDOUT.md").read_text(encoding="utf-8")
     told = (
         f"`python submit.py` writes `{assignment.name}.zip` with {files}, and nothing else: hand that in.",
         "`python check.py` runs the public checks, in seconds and offline; a check that fails says what it looks "
         "like, and `python check.py --hint` gives one hint at a time. The grader runs these and others that you do not "
         "see, on other sizes and numbers, in float64, so that a right answer agrees to the last digits. Parts are "
-        "graded one by one: while one is looked at, correct code stands in for the others. Dropout is checked by "
-        "itself.",
+        "graded one by one: while the grader looks at one, correct code stands in for the others. check.py runs "
+        "what is in your folder." + (" Dropout is checked by itself." if "dropout" in page else ""),
         _forbidden(assignment),
     )
     return "\n\n".join(textwrap.fill(each, 120, break_on_hyphens=False) for each in told if each)

@@ -9,8 +9,8 @@ import ast
 import tempfile
 from pathlib import Path
 
-from assignments.school import blanks, tree
-from assignments.school.manifest import source_folder
+from assignments.school import blanks, syntax, tree
+from assignments.school.manifest import source_folder, variant_of
 from minbert.files import UserError
 
 
@@ -20,7 +20,7 @@ class Unfit(Exception):
 
 def base(assignment, assignments, dialect):
     """{path: source} of the reference with the assignment's functions blank and its twins left out."""
-    return tree.blanked(tree.sources_of(dialect), [assignment], assignments, dialect)
+    return tree.blanked(tree.sources_of(assignments, dialect), [assignment], assignments, dialect)
 
 
 def composed(assignment, assignments, dialect, part, sources, chain=False):
@@ -33,23 +33,28 @@ def composed(assignment, assignments, dialect, part, sources, chain=False):
                 raise Unfit(f"{file} is not in the submission")
             stand_in[file] = _one_file(file, sources[file], asked, assignments, dialect, chain)
         else:
-            stand_in[file] = reference(file, dialect)
+            stand_in[file] = reference(file, dialect, assignments)
     return stand_in
 
 
-def reference(file, dialect):
-    return blanks.without_marks((source_folder(dialect) / file).read_text(encoding="utf-8"))
+def reference(file, dialect, assignments):
+    """A file of the reference, in the variant that the assignments are of."""
+    source = (source_folder(dialect) / file).read_text(encoding="utf-8")
+    return blanks.without_marks(variant_of(assignments).sources({file: source}, assignments, dialect)[file])
 
 
 def _one_file(file, source, asked, assignments, dialect, chain):
     source = parsed(file, source)
-    donor, needs_imports = reference(file, dialect), False
+    donor, needs_imports = reference(file, dialect, assignments), False
     if asked.file == file:
         try:
             if blanks.is_blank(source, asked.function):
                 raise Unfit(f"{asked} {blanks.MARK}")
-        except blanks.Missing:
+        except syntax.Missing:
             raise Unfit(f"there is no {asked.function} in {file}: names are part of the interface") from None
+        wanted = syntax.arguments(donor, asked.function)
+        if variant_of(assignments).number is not None and (said := syntax.renamed(source, asked.function, wanted)):
+            raise Unfit(said)
     for assignment in assignments.values():
         others = [target for target in assignment.parts[dialect].values() if target.file == file and target != asked]
         for target in others:
@@ -57,7 +62,7 @@ def _one_file(file, source, asked, assignments, dialect, chain):
                 if chain and not blanks.is_blank(source, target.function):
                     continue
                 source, needs_imports = blanks.put(source, target.function, donor), True
-            except blanks.Missing:
+            except syntax.Missing:
                 continue
         for target in assignment.drops if dialect == "ours" else ():
             if target.file == file and target != asked and target not in others:
@@ -81,7 +86,7 @@ def parsed(file, source):
 def _left_out(source, target, assignment):
     try:
         return blanks.blank(source, target.function, assignment.name, f"{target} is left out of the handouts")
-    except blanks.Missing:
+    except syntax.Missing:
         return source
 
 

@@ -1,7 +1,7 @@
 """The public checks of this assignment: what is right, and what a wrong answer looks like.
 
     python check.py            all of them
-    python check.py NAME       those of one part, or whose name holds NAME
+    python check.py NAME       those of one part or function, or whose name holds NAME
     python check.py --hint     the next hint for the first part that is not right yet
 
 It ends with 0 when all pass.
@@ -34,6 +34,7 @@ def main():
         sys.exit(f"no check is called {flags.name}; parts are {', '.join(facts['parts'])}")
     wrong = [check for check, verdict in verdicts if not verdict.passed]
     print(f"{len(verdicts) - len(wrong)} of {len(verdicts)} public checks pass")
+    warn(facts)
     if flags.hint and wrong:
         print(hint(facts, wrong[0].part))
     elif wrong:
@@ -48,18 +49,41 @@ def run(facts, name):
     from assignments.school.judging import judge
     from assignments.school.public import check_from
     from assignments.school.student import student_of
+    from assignments.school.syntax import Missing, renamed
 
-    student = student_of(facts["dialect"])
+    def asked(check):
+        """A check's answer, but for a function whose arguments have other names than in the handout."""
+        part = facts["parts"][check.part]
+        with contextlib.suppress(OSError, ValueError, SyntaxError, Missing):  # the probe says it better
+            source = (HERE / part["file"]).read_text(encoding="utf-8")
+            if facts["variant"] is not None and (said := renamed(source, part["function"], part["arguments"])):
+                return {"error": said}
+        return probing.ask(getattr(probes, check.probe), student, check.inputs)
+
+    student, failed = student_of(facts["dialect"]), {}
     probes = importlib.import_module(f"assignments.{facts['assignment']}.probes")
     for each in facts["checks"]:
         check = check_from(each)
-        if name not in (check.part, "") and name not in check.name:
+        if name not in (check.part, "", facts["parts"][check.part]["function"]) and name not in check.name:
             continue
-        verdict = judge(check, probing.ask(getattr(probes, check.probe), student, check.inputs))
+        verdict = judge(check, asked(check))
         print(f"{'ok  ' if verdict.passed else 'WRONG'} {check.part}: {check.name}")
         if not verdict.passed:
             print(f"      {verdict.message}")
+            if earlier := [part for part in failed if part != check.part]:
+                print(f"      (first make {', '.join(earlier)} right, which may be the cause of this too)")
+            failed[check.part] = True
         yield check, verdict
+
+
+def warn(facts):
+    """Say which forbidden names the files use: the grader refuses them."""
+    from assignments.school.forbidden import used
+
+    for file in facts["files"]:
+        with contextlib.suppress(OSError, ValueError, SyntaxError):
+            if names := used((HERE / file).read_text(encoding="utf-8"), facts["forbidden"]):
+                print(f"{file} uses {', '.join(names)}, which does the work already: the grader gives nothing for it")
 
 
 def passes(part, name):

@@ -4,7 +4,7 @@ import ast
 
 import pytest
 
-from assignments.school import blanks
+from assignments.school import blanks, syntax
 
 SOURCE = '''"""A file."""
 
@@ -81,10 +81,10 @@ def test_what_is_blank():
     assert blanks.is_blank("def f():\n  raise NotImplementedError", "f")
     assert blanks.is_blank("def f():\n  x = 1\n  raise NotImplementedError()", "f")
     assert not blanks.is_blank("def f():\n  return 1", "f")
-    with pytest.raises(blanks.Missing):
+    with pytest.raises(syntax.Missing):
         blanks.is_blank(SOURCE, "Shape.volume")
-    with pytest.raises(blanks.Missing):
-        blanks.find(SOURCE, "Shape")
+    with pytest.raises(syntax.Missing):
+        syntax.find(SOURCE, "Shape")
 
 
 def test_imports_that_are_missing():

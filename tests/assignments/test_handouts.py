@@ -7,11 +7,13 @@ import sys
 import zipfile
 from functools import cache
 from importlib.util import find_spec
+from xml.etree import ElementTree
 
 import pytest
 from assignments_graded import ALL, reference
 
-from assignments.school import blanks, tree
+from assignments import draw_figures
+from assignments.school import blanks, syntax, tree
 from minbert.script import in_a_line
 
 EVERY = [(name, dialect) for name, each in ALL.items() for dialect in each.dialects]
@@ -41,7 +43,7 @@ def run(folder, *command):
 
 def statements(source, function):
     """The lines of a function's body as Python writes them, docstring and blanks left out."""
-    node = blanks.find(source, function)
+    node = syntax.find(source, function)
     body = node.body[1:] if ast.get_docstring(node) else node.body
     return {line.strip() for statement in body for line in ast.unparse(statement).splitlines()}
 
@@ -49,7 +51,7 @@ def statements(source, function):
 @pytest.mark.parametrize(("name", "dialect"), EVERY)
 def test_every_name_of_the_manifest_exists_and_has_its_docstring(name, dialect):
     for target in ALL[name].parts[dialect].values():
-        node = blanks.find(reference(target.file, dialect), target.function)
+        node = syntax.find(reference(target.file, dialect), target.function)
         assert ast.get_docstring(node) or target.function.rpartition(".")[0], target
 
 
@@ -123,9 +125,25 @@ def test_help_is_there_and_a_run_ends_in_one_line(folder):
 
 def test_a_run_names_the_assignment_to_write_first():
     sentence = tree.blank_sentence(ALL["a3"].parts["ours"]["embed"], ALL["a3"], ALL)
-    assert sentence == ("bert.py: BertModel.embed is not written yet; it is part of a3, the last of a1, a2, a3")
+    assert sentence == ("bert.py: BertModel.embed is not written yet; it is part of a3, which comes after a1, a2")
     assert in_a_line(NotImplementedError(sentence)) == sentence
     assert in_a_line(NotImplementedError()) is None  # an abstract method of ours: a mistake
+
+
+@pytest.mark.parametrize(("name", "dialect"), EVERY)
+def test_a_page_speaks_of_see_py_where_there_is_one(name, dialect):
+    files = handout(name, dialect)
+    assert ("see.py" in files) == ("python see.py" in files["HANDOUT.md"].decode())
+
+
+@pytest.mark.parametrize("name", ["a1", "a2"])
+def test_see_py_runs_in_both_dialects(folder, name):
+    for dialect in ("starter", "ours"):
+        made = folder(name, dialect)
+        (made / "bert.py").write_text(reference("bert.py", dialect), encoding="utf-8")
+        seen = run(made, "see.py")
+        assert seen.returncode == 0, seen.stderr
+        assert ("████" if name == "a1" else "step 300  loss 0.0") in seen.stdout
 
 
 @pytest.mark.parametrize(("name", "dialect"), [("a1", "ours"), ("a4", "starter")])
@@ -137,11 +155,38 @@ def test_check_and_submit(folder, name, dialect):
     assert "not written yet" in blank.stdout
     first, second = (run(made, "check.py", "--hint").stdout.splitlines()[-1] for _ in range(2))
     assert first.startswith("hint 1 of 3")
+    assert "is still blank" in run(made, "submit.py").stdout
     assert second.startswith("hint 2 of 3")
     for file in ALL[name].files(dialect):
         (made / file).write_text(reference(file, dialect), encoding="utf-8")
     right = run(made, "check.py")
     assert right.returncode == 0, right.stdout
     assert "WRONG" not in right.stdout
-    assert run(made, "submit.py").returncode == 0
+    assert "blank" not in run(made, "submit.py").stdout
     assert zipfile.ZipFile(made / f"{name}.zip").namelist() == ALL[name].files(dialect)
+    (made / ALL[name].files(dialect)[0]).write_text("def (", encoding="utf-8")
+    broken = run(made, "submit.py")
+    assert broken.stderr.startswith(f"nothing is packed: {ALL[name].files(dialect)[0]} is no Python (invalid syntax")
+
+
+def test_check_tells_of_forbidden_names_and_of_an_earlier_part(folder):
+    """a2 with a1's fused attention, and with query and key swapped, which the layer then has wrong too."""
+    made = folder("a2", given=("a1",))
+    wrong = reference("bert.py").replace("[self.query(x), self.key(x)", "[self.key(x), self.query(x)")
+    (made / "bert.py").write_text(wrong, encoding="utf-8")
+    said = run(made, "check.py").stdout
+    assert "bert.py uses torch.nn.functional.scaled_dot_product_attention, which does the work already" in said
+    assert said.count("(first make self_attention right, which may be the cause of this too)") == 2
+    assert "public checks pass" in run(made, "check.py", "BertLayer.after_attention").stdout
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_each_sheet_has_its_figure_as_it_is_drawn_now(name):
+    """Made again by assignments/draw_figures.py; dark pages have colours of their own, and it loads nothing."""
+    (figure,) = [path for path in draw_figures.FIGURES if path.startswith(f"{name}/")]
+    drawn = str(draw_figures.FIGURES[figure]())
+    assert (draw_figures.HERE / f"{figure}.svg").read_text(encoding="utf-8") == drawn
+    assert handout(name)[f"{figure.partition('/')[2]}.svg"].decode() == drawn
+    assert "prefers-color-scheme: dark" in drawn
+    assert drawn.count("http") == 1  # the name of the format
+    ElementTree.fromstring(drawn)

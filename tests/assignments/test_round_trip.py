@@ -120,7 +120,7 @@ def _gets_nothing(grade, name, dialect, lazy):
     """No check is passed by a function that does none of its work; lazy: its first argument's name -> its body."""
     for part, target in ALL[name].parts[dialect].items():
         source = reference(target.file, dialect)
-        arguments = [each.arg for each in worlds.blanks.find(source, target.function).args.args if each.arg != "self"]
+        arguments = [each.arg for each in worlds.syntax.find(source, target.function).args.args if each.arg != "self"]
         empty = tree.blanks.blank(source, target.function, "none", "x")
         source = empty.replace('raise NotImplementedError("x")', lazy((arguments or ["None"])[0]))
         result = grade(name, part, {target.file: source}, dialect)

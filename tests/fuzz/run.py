@@ -24,7 +24,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
-sys.dont_write_bytecode = True  # the repository is to stay as it is
+if __name__ == "__main__":  # the repository is to stay as it is; not where tests import this file
+    sys.dont_write_bytecode = True
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from fuzz import inputs, mutate  # noqa: E402  (after the path and the threads are set)

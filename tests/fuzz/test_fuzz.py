@@ -1,7 +1,9 @@
 """Some spoiled files of every kind, the same in every run; `make fuzz` makes thousands."""
 
 import gzip
+import os
 import random
+import sys
 
 import pytest
 from fuzz import inputs, mutate, run
@@ -69,3 +71,8 @@ def test_an_exception_and_a_slow_reader_are_failures(known, tmp_path, monkeypatc
         became, said = run.Case("0:rows.tsv:0", {"rows.tsv": one}).run(tmp_path / name)
         assert became == run.FAILED
         assert name in said
+
+
+def test_importing_the_command_leaves_python_s_caches_on():
+    """Without them every run of the tests rewrites the assertions of all files that are read after this one."""
+    assert sys.dont_write_bytecode == bool(os.environ.get("PYTHONDONTWRITEBYTECODE"))
