@@ -13,7 +13,7 @@ import numpy as np
 from minbert.files import UserError
 from minbert.text.tokenization import SentencePairs, Sequences
 
-AT_ONCE = 1 << 18  # rows looked at together where all are
+AT_ONCE = 1 << 15  # rows looked at together where all are
 FORGET = 1000  # rows read, on average, before the kernel may forget the pages they lie on
 
 
