@@ -12,9 +12,11 @@ from minbert.script import carry_out
 if __name__ == "__main__":
 
     def command_line():
+        from minbert import launch
         from minbert.flags import checks
 
         parsed = checks.parse()
+        launch.settle(parsed)
         if not (
             parsed.resume or parsed.evaluate or parsed.predict or parsed.export
         ):  # a saved run brings flags of its own
@@ -30,6 +32,7 @@ import torch
 from torch import nn
 
 from bert import BertModel
+from minbert import launch, processes
 from minbert.files import UserError, write_json
 from minbert.flags import checks
 from minbert.flags.methods import PLAIN
@@ -199,6 +202,8 @@ def train(parsed):
     """What a command line asks to train: one run, or several of which it is made. Raises Stopped, with a word on how to
     go on."""
     options = with_labels(run_folder.flags_of(parsed))
+    launch.check_one_run(options.optimisation.lr, options.pseudo_labels.label_scheme)
+    processes.join(options.model.use_gpu)
     with run_folder.resumable(options):
         train_grid(options) if is_grid(options) else train_at_one_rate(options)
     print(next_commands(options.run.folder))
@@ -225,6 +230,7 @@ def train_one(options):
     if start.is_over:
         return complete(start)
     model = build_model(start.found, start.options)
+    processes.here().meet()  # all have seen what is in the folder
     start.make_folder()
     train_to_the_end(start, model, start.data)
 
@@ -263,14 +269,16 @@ def train_plain_models(start):
 
 def train_to_the_end(start, model, data):
     """The loop, then the results."""
-    folder, options = start.folder, start.options
-    writer = run_folder.tensorboard_writer()(folder / "tensorboard") if options.run.tensorboard else None
+    folder, options, first = start.folder, start.options, processes.here().first
+    writer = run_folder.tensorboard_writer()(folder / "tensorboard") if options.run.tensorboard and first else None
     trainer = Trainer(model, data, options, folder, writer, start.earlier)
     trainer.resume(bool(start.extended))
     start.extend()
     print(f"run: {folder}\n{trainer.describe()}")
     trainer.fit()
     scores = trainer.finish()
+    if not first:
+        return
     model.bert.save_pretrained(folder / "bert")
     copy_tokenizer(start.found.folder, folder / "bert")
     reported = write_report(folder, scores)

@@ -21,6 +21,7 @@ if __name__ == "__main__":
 from argparse import Namespace
 from dataclasses import dataclass
 
+from minbert import launch
 from minbert.files import UserError
 from minbert.flags import checks, types
 from minbert.flags.fields import Parser, add_group, flag
@@ -81,6 +82,7 @@ def build_parser():
 def parse(argv=None):
     """The command line as a namespace, and in it `given`; checked, unless a run to be resumed brings the rest."""
     parsed = build_parser().parse_with_given(argv)
+    launch.settle(parsed)
     checks.settle_device(parsed)
     checks.check_resume(parsed)
     if not parsed.resume:
@@ -123,6 +125,7 @@ def resumed(parsed, saved):
 def main(argv=None):
     """A new run, or one to resume, from its first line to its last file."""
     parsed = parse(argv)  # before torch is imported: --help and mistakes are answered at once
+    from minbert import processes
     from minbert.masked_lm import perplexity_page, trainer
     from minbert.training.run_folder import RUN, open_folder, resumable, saved_record
 
@@ -130,12 +133,14 @@ def main(argv=None):
     if parsed.resume and (folder / RUN).is_file():
         parsed = resumed(parsed, saved_record(folder / RUN)["flags"])
     options, text, saved = check(parsed)
+    processes.join(options.model.use_gpu)
     with alone_in(options.run.folder), resumable(options):
         folder, before = open_folder(options.run)
         if before:
             options = options.changed(model=before["model"]["name"])
         trainer.pretrain(options, text, saved, folder, before)
-        print(perplexity_page.write_report(folder, vars(build_parser().parse_args([]))))
+        if processes.here().first:
+            print(perplexity_page.write_report(folder, vars(build_parser().parse_args([]))))
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import argparse
 import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -64,6 +65,8 @@ def build_parser():
 def main(flags):
     if os.name != "posix":
         raise UserError("grade.py needs Linux or macOS: there student code can be kept apart; on Windows use WSL")
+    if find_spec("torch") is None:  # which only the students' processes import
+        raise ModuleNotFoundError("No module named 'torch'", name="torch")
     from assignments.school import grading, reports
 
     assignments = manifest.load(flags.variant)

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from minbert import processes
 from minbert.files import check_replaceable, write_text
 from minbert.layers.devices import double
 
@@ -52,15 +53,21 @@ def embeddings(model, task, sequences, to_learn_from=False):
 
     Sequences of similar length go through the trunk together, and the model is in eval mode meanwhile. What takes
     over two seconds shows a bar. Where [CLS] is all that heads read, the last layer computes nothing else, unless they
-    are `to_learn_from`: a training on them repeats older ones to the last bit.
+    are `to_learn_from`: a training on them repeats older ones to the last bit. Several processes share the work, and
+    all have all of it.
     """
-    order, parts = np.argsort(sequences.lengths, kind="stable"), []
+    order = np.argsort(sequences.lengths, kind="stable")
+    batches = list(_by_token_budget(order, sequences.lengths))
     bar = tqdm(total=len(order), desc=task, unit="example", leave=False, delay=2, dynamic_ncols=True, disable=None)
+
+    def embed(rows):
+        found = model.embed({task: sequences.take(rows)}, all_tokens=to_learn_from)[task]
+        bar.update(len(rows))
+        return found
+
     with _eval_mode(model), bar:
-        for rows in _by_token_budget(order, sequences.lengths):
-            parts.append(model.embed({task: sequences.take(rows)}, all_tokens=to_learn_from)[task])
-            bar.update(len(rows))
-    return torch.cat(parts)[torch.from_numpy(np.argsort(order))]
+        found = processes.here().map(embed, batches, [len(rows) for rows in batches])  # in `order`
+    return found[torch.from_numpy(np.argsort(order))]
 
 
 @torch.no_grad()

@@ -7,6 +7,7 @@ import contextlib
 import os
 from pathlib import Path
 
+from minbert import files
 from minbert.files import UserError
 
 LOCK = ".lock"  # the file in a folder that the lock is on, or the end of one's name beside a file
@@ -19,8 +20,12 @@ class Busy(UserError):
 @contextlib.contextmanager
 def alone_in(folder, wait=None):
     """Make the folder, and keep every other process that asks out of it. Where another is in it: Busy; or, with `wait`,
-    a sentence to print (or ""), one's turn. A folder made here in which nothing came to be is taken away again."""
+    a sentence to print (or ""), one's turn. A folder made here in which nothing came to be is taken away again. A
+    process that writes nothing need not be alone."""
     folder = Path(folder)
+    if not files.writes():
+        yield
+        return
     if file := next((path for path in (folder, *folder.parents) if path.exists() and not path.is_dir()), None):
         raise UserError(f"{file}: a file, where a folder is to be; choose another name")
     made = [path for path in (folder, *folder.parents) if not path.exists()]

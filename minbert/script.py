@@ -11,6 +11,7 @@ import signal
 import sys
 from pathlib import Path
 
+from minbert import launch
 from minbert.files import UserError, is_panic, one_line
 
 # mallopt's parameter numbers, from glibc's malloc.h
@@ -51,12 +52,19 @@ def begin(parse=None):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     parsed = []
-    code = carry_out(lambda: parsed.append(parse() if parse else None))
+    with _quiet() if launch.rank() else contextlib.nullcontext():  # of several processes the first one tells
+        code = carry_out(lambda: parsed.append(parse() if parse else None))
     if not parsed:  # a mistake, or --help
         sys.exit(code)
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _end_the_imports)
     return parsed[0]
+
+
+@contextlib.contextmanager
+def _quiet():
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
+        yield
 
 
 def carry_out(job, *given, interrupted="interrupted", lower=LOWER):
@@ -85,6 +93,8 @@ def carry_out(job, *given, interrupted="interrupted", lower=LOWER):
             raise
         code = _say(f"error: {told}", sys.stderr, MISTAKE)
     _drop_what_nobody_takes()
+    if code in (0, INTERRUPTED) and (joined := sys.modules.get("minbert.processes")):
+        joined.here().leave()
     return code
 
 

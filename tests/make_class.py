@@ -49,9 +49,9 @@ def submissions(name, students):
         if each == name
     ]
     bugs = [bug for bug in (*OUR_BUGS, *STARTER_BUGS) if bug[0] == name and bug[-1] in dialects]
-    wrong = [
-        (f"bug: {bug[4].strip()[:60]}", with_bug(bug)) for bug in bugs[:: max(1, len(bugs) // (2 * students // 5))]
-    ]
+    count = min(len(bugs), max(1, students * 2 // 5))
+    spread = [bugs[number * len(bugs) // count] for number in range(count)]
+    wrong = [(f"bug: {bug[4].strip()[:60]}", with_bug(bug)) for bug in spread]
     first = ALL[name].files("ours")[0]
     last = [
         *(("blank", blank(name, dialect)) for dialect in dialects),

@@ -245,8 +245,8 @@ BUGS = [
         "a2",
         "layer",
         BERT,
-        "attended = self.attention_dense(self.self_attention(x, packing))",
-        "attended = self.self_attention(x, packing)",
+        "attended = self.attention_dense(mixed)  # [N, H]",
+        "attended = mixed",
         "attention_dense is missing",
     ),
     (

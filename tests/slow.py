@@ -5,7 +5,7 @@ SLOW: how a test's name begins, below tests/ -> seconds of processor time on one
 
 SLOW = {
     "assignments/test_class.py": 6,
-    "assignments/test_handouts.py": 29,
+    "assignments/test_handouts.py": 38,
     "assignments/test_hostile.py": 9,
     "assignments/test_planted_bugs.py": 18,
     "assignments/test_reports.py::test_points": 1,
@@ -92,6 +92,10 @@ SLOW = {
     "test_readers.py::test_every_saved_file": 1,
     "test_real_files.py": 4,
     "test_script.py": 31,
+    "test_several_processes.py::test_a_signal": 60,
+    "test_several_processes.py::test_it_refuses_to": 4,
+    "test_several_processes.py::test_one_process_alone": 1,
+    "test_several_processes.py::test_two": 40,
     "test_ssl_bridge.py": 30,
     "text/test_course.py::test_either": 4,
     "text/test_token_cache.py::test_memory": 2,

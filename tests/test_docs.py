@@ -124,7 +124,8 @@ def test_flags_exist(page):
             assert (ROOT / script).is_file(), script
             of_script = OPTIONS.get(script) or set(re.findall(r"--\w+", text_of(ROOT / script)))
             assert flags <= of_script, f"{words}: {script} has no {', '.join(flags - of_script)}"
-        assert flags <= known or words.startswith(("python benchmarks/", "pip ", "make ", "pytest ")), words
+        others = ("python benchmarks/", "pip ", "make ", "pytest ", "torchrun ")
+        assert flags <= known or words.startswith(others), words
 
 
 def test_the_map_has_every_file_once():

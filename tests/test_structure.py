@@ -29,6 +29,8 @@ FLOORS = (
         "minbert.weights",
         "minbert.web",
         "minbert.script",
+        "minbert.launch",
+        "minbert.processes",
         "minbert.choices",
         "minbert.evaluation",
         "minbert.layers",

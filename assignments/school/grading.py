@@ -1,5 +1,6 @@
 """One submission graded: each part in a world of its own, its numbers judged here, where no student's code runs."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -53,7 +54,7 @@ class Worker:
         self._process = None
 
     def ask(self, request):
-        """A request's answer; a worker that died is started anew, once."""
+        """A request's answer; a worker that died is started anew, once. UserError where that does not help."""
         line = json.dumps(request).encode() + b"\n"
         for _ in range(2):
             try:
@@ -65,7 +66,7 @@ class Worker:
             except (BrokenPipeError, ValueError):
                 pass
             self.close()
-        return {"error": "the grader's own process ended twice; grade it again"}
+        raise UserError("the grader's own process ended twice, as told above; mend that, and grade it again")
 
     def _running(self):
         if self._process is None:
@@ -82,7 +83,8 @@ class Worker:
 
     def close(self):
         if self._process is not None:
-            self._process.stdin.close()
+            with contextlib.suppress(BrokenPipeError):  # what it did not read any more
+                self._process.stdin.close()
             self._process.stdout.close()
             self._process.kill()
             self._process.wait()
@@ -132,8 +134,11 @@ class Grader:
         except UserError as error:
             result.error = str(error)
             return result
-        for part in self.assignment.parts[result.dialect]:
-            self._grade_part(part, sources, result, worker)
+        try:
+            for part in self.assignment.parts[result.dialect]:
+                self._grade_part(part, sources, result, worker)
+        except UserError as error:  # no mistake of the student's: no points in place of 0 points
+            result.checks, result.error = [], f"{path}: {error}"
         return result
 
     def _grade_part(self, part, sources, result, worker):

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from datasets import SUBSET_SEED
+from minbert import processes
 from minbert.files import UserError
 from minbert.masked_lm.text import HELD_OUT, is_table
 from minbert.methods.block_shuffle import BlockBatches
@@ -21,7 +22,8 @@ MOST_HELD_OUT = 5000  # texts: enough for a perplexity, and an exam of seconds
 def open_text(files, columns, folder, tokenizer, max_length):
     """(the sequences of text.encode, data and notes of text.read_text), from the cache in `folder`."""
     sources = [Source(Path(name), "rows" if is_table(Path(name), columns) else "lines", columns) for name in files]
-    stored = token_cache(folder, tokenizer, max_length).open(sources, "sentences")
+    with processes.here().first_goes_first():
+        stored = token_cache(folder, tokenizer, max_length).open(sources, "sentences")
     if len(stored.sequences) < 2:
         raise UserError(f"{', '.join(files)}: fewer than two different texts, but one is to be held out")
     data, notes = {}, []

@@ -13,7 +13,7 @@ import torch
 
 from datasets import SUBSET_SEED
 from minbert.layers.devices import double
-from minbert.layers.packing import pack, to_device
+from minbert.layers.packing import PackedTokens, Packing, pack, to_device
 
 SCORED = 64  # texts scored together
 
@@ -42,6 +42,25 @@ def masked_batch(sequences, rows, tokenizer, random, device):
     hidden, chosen = mask_tokens(batch.ids, tokenizer, random)
     labels = batch.ids[chosen].astype(np.int64)
     return pack(replace(batch, ids=hidden), device), to_device(chosen, device), to_device(labels, device)
+
+
+def part_of(batch, processes):
+    """This process's part of a batch as `masked_batch` gives it whole, so that all hide the same tokens. One that has
+    no text of it borrows one, of which nothing is to be predicted."""
+    tokens, places, labels = batch
+    text_of = tokens.packing.sequence  # [N] ascending
+    lengths = np.bincount(text_of)
+    part = processes.share(np.arange(len(lengths)))
+    if part.counted == part.whole:
+        return batch
+    own, device = np.isin(text_of, part.rows), places.device  # [N]
+    kept = to_device(np.flatnonzero(own), device)
+    packed = PackedTokens(
+        tokens.ids[kept], tokens.positions[kept], tokens.types[kept], Packing(lengths[part.rows], device)
+    )
+    chosen = to_device(own & bool(part.counted), device)[places]  # [M]
+    place = to_device(np.cumsum(own) - 1, device)  # [N] where a token of this part stands in it
+    return packed, place[places[chosen]], labels[chosen]
 
 
 def exam_of(sequences, tokenizer, device):

@@ -13,13 +13,13 @@ import numpy as np
 import torch
 
 from bert import BertForMaskedLM
-from minbert import hub
+from minbert import hub, processes
 from minbert.files import UserError, write_json
 from minbert.flags import checks as command_line
 from minbert.layers.precision import autocast, precision_told
 from minbert.masked_lm import large_text
 from minbert.masked_lm.large_text import LargePlan
-from minbert.masked_lm.masking import exam_of, masked_batch, perplexity
+from minbert.masked_lm.masking import exam_of, masked_batch, part_of, perplexity
 from minbert.masked_lm.text import encode, hold_out, read_text
 from minbert.methods.objective import Loss
 from minbert.text.stored import StoredSequences
@@ -29,9 +29,8 @@ from minbert.training.data import fit_to_checkpoint
 from minbert.training.loop import Loop
 from minbert.training.plan import Plan
 from minbert.training.run_folder import RUN, check_device, check_unchanged, describe_run, is_over, take_over_threads
-from minbert.training.saved import LOG
 from minbert.training.screen import say
-from minbert.training.step_log import StepLog
+from minbert.training.step_log import log_of
 from minbert.training.trainer import make_optimizer
 
 TEXT = "text"  # what the one "task" is called
@@ -60,7 +59,7 @@ class MaskedLMTrainer:
             exam=self,
             folder=folder,
             minutes=options.run.checkpoint_minutes,
-            log=StepLog(folder / LOG, options.run.log_every),
+            log=log_of(folder, options.run.log_every),
             examine_first=True,
             identity=identity,
             status=lambda: f", held-out perplexity {self.loop.progress.history[-1]['perplexity']:.2f}",
@@ -71,14 +70,15 @@ class MaskedLMTrainer:
         ((_, index),) = step
         loss = self.loss_of(self.loop.plan.batches[TEXT](self.loop.progress.epoch, index))
         loss.total.backward()
-        return [loss]
+        return [loss.whole(self.loop.processes)]
 
     def loss_of(self, rows):
         """The mean over the chosen tokens of these rows, of which a short batch may by chance have none."""
         random = np.random.default_rng([self.seed, self.loop.progress.update])  # a resumed run needs no memory of it
-        masked = masked_batch(self.text, rows, self.tokenizer, random, self.device)
-        losses = self._losses(*masked)
-        return Loss({(TEXT, ""): losses.sum() / max(len(losses), 1)}, {}, len(masked[0].ids))
+        whole = masked_batch(self.text, rows, self.tokenizer, random, self.device)
+        tokens, chosen, _ = whole
+        losses = self._losses(*part_of(whole, self.loop.processes))
+        return Loss({(TEXT, ""): losses.sum() / max(len(chosen), 1)}, {}, len(tokens.ids))
 
     def _losses(self, tokens, chosen, labels):
         with autocast(self.device, self.precision):
@@ -86,10 +86,14 @@ class MaskedLMTrainer:
 
     # --------------------------------------------------------------------------------- the exam after each epoch
 
+    @torch.no_grad()
     def perplexity(self):
-        """That of the held-out text."""
+        """That of the held-out text, of which each process scores some batches."""
         self.model.eval()
-        return perplexity(self._losses, self.exam)
+        sizes = [len(labels) for _, _, labels in self.exam]
+        losses = self.loop.processes.map(lambda batch: self._losses(*batch), self.exam, sizes)
+        by_batch = iter(losses.split(sizes))
+        return perplexity(lambda *batch: next(by_batch), self.exam)
 
     def score(self, loop):
         measured = self.perplexity()
@@ -155,6 +159,7 @@ def pretrain(options, text, flags, folder, before):
     sequences, identity = sequences or encode(data, tokenizer, max_length), command_line.digest(config["flags"])
     trainer = MaskedLMTrainer(model, tokenizer, sequences, options, folder, identity)
     # 3. the run
+    processes.here().meet()  # all have seen what is in the folder
     folder.mkdir(parents=True, exist_ok=True)
     if not before:
         write_json(folder / RUN, config, new=True)
@@ -163,5 +168,7 @@ def pretrain(options, text, flags, folder, before):
     updates = trainer.loop.plan.updates
     print(f"run: {folder}\nplan: {len(trainer.text):,} different texts, {head}, {updates:,} updates")
     trainer.loop.run()
+    if not processes.here().first:
+        return
     trainer.finish(found)
     drop_state(folder, options.run)

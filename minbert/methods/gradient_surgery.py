@@ -7,6 +7,8 @@ Shapes: T tasks, P numbers in the parameters that tasks share.
 
 import torch
 
+from minbert.processes import ALONE
+
 
 def project(gradients, generator=None):
     """The sum of the tasks' gradients after surgery: [T, P] -> [P].
@@ -32,11 +34,12 @@ def project(gradients, generator=None):
     return weights.sum(dim=0) @ gradients
 
 
-def backward(losses, parameters):
+def backward(losses, parameters, processes=ALONE):
     """Forward and backward task by task, then `project`: leaves the result in each parameter's `grad`.
 
     losses      one function for each task, without arguments: runs the task's own forward pass and returns the scalar
                 to differentiate. Its graph is gone before the next one is built.
+    processes   which hold parts of the batches (processes.py): each task's gradient is summed over them before surgery
     parameters  those to train. Surgery is for those that more than one task's gradient reaches, the paper's shared
                 theta: a head of one task has no conflicts, keeps its gradient, and takes no part in the products.
 
@@ -47,7 +50,9 @@ def backward(losses, parameters):
     values, by_task = [], []
     for loss in losses:
         value = loss()
-        by_task.append(torch.autograd.grad(value, parameters, allow_unused=True))  # None where it does not reach
+        gradients = torch.autograd.grad(value, parameters, allow_unused=True)  # None where it does not reach
+        whole = iter(processes.sum([gradient for gradient in gradients if gradient is not None]))
+        by_task.append([None if gradient is None else next(whole) for gradient in gradients])
         values.append(value.detach())
 
     shared = []  # which parameters, by index
@@ -64,6 +69,6 @@ def backward(losses, parameters):
             for piece, index in zip(row.split(sizes), shared, strict=True):
                 if gradients[index] is not None:
                     piece.view_as(parameters[index]).copy_(gradients[index])
-        for piece, index in zip(project(flat).split(sizes), shared, strict=True):
+        for piece, index in zip(project(flat, processes.generator).split(sizes), shared, strict=True):
             parameters[index].grad = piece.view_as(parameters[index])
     return values

@@ -37,7 +37,7 @@ def r_drop(head, logits):
     return divergence(head, first, second) / 2
 
 
-def smoothness(classify, embedded, logits, heads, noise=1e-5, step_size=1e-3, radius=1e-5):
+def smoothness(classify, embedded, logits, heads, noise=1e-5, step_size=1e-3, radius=1e-5, draw=torch.randn):
     """SMART's term R_s: how much the outputs change under the worst small change of the embeddings.
 
         R_s = mean over examples of the max of divergence(f(x + d), f(x)) over |d|_inf <= radius
@@ -50,6 +50,7 @@ def smoothness(classify, embedded, logits, heads, noise=1e-5, step_size=1e-3, ra
                 the same dropout in each call (dropout.drawn_again)
     embedded    [N, H], the output of the embedding;  logits  {task: what `classify` made of it};  heads  {task: head}
     noise, step_size, radius    the paper's sigma, eta and epsilon, at its values (section 4)
+    draw        torch.randn, or what takes its place
 
     Returns {task: scalar}; its gradient reaches embeddings, trunk and heads. Costs two more forward passes and two
     more backward. With the same dropout in all passes d = 0 gives exactly 0. (The paper does not say; dropout drawn
@@ -60,7 +61,7 @@ def smoothness(classify, embedded, logits, heads, noise=1e-5, step_size=1e-3, ra
     """
     clean = {task: output.detach() for task, output in logits.items()}
     dtype = torch.promote_types(embedded.dtype, torch.float32)  # half precision would round x + d to x
-    d = (noise * torch.randn(embedded.shape, dtype=dtype, device=embedded.device)).requires_grad_()
+    d = (noise * draw(embedded.shape, dtype=dtype, device=embedded.device)).requires_grad_()
     noisy = classify(embedded.detach() + d)
     (g,) = torch.autograd.grad(sum(divergence(heads[task], noisy[task], clean[task]) for task in clean), d)
     largest = g.abs().amax(dim=-1, keepdim=True).clamp_min(torch.finfo(dtype).tiny)  # [N, 1]; no division by 0

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from datasets import Task
+from minbert import processes
 from minbert.files import UserError
 from minbert.text.rows import Rows
 from minbert.text.stored import StoredPairs, listed
@@ -70,7 +71,8 @@ def _read(cache, task, source, split, fused):
     """(`StoredExamples` of a file, sentences on its rows)"""
     check_form(task, Rows(dict([next(source.rows([], []))]), []), source.path)  # a file without a row says so itself
     pairs = task.is_pair and not fused
-    stored = cache.open([source], "separate" if pairs else "fused")
+    with processes.here().first_goes_first():
+        stored = cache.open([source], "separate" if pairs else "fused")
     sequences = StoredPairs.of(stored.sequences) if pairs else stored.sequences
     row_ids = stored.row_ids[::2] if pairs else stored.row_ids
     examples = StoredExamples(task, split, source.path, sequences, stored.contents[0][:16], row_ids)

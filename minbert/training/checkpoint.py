@@ -26,7 +26,7 @@ def save_state(loop, path):
         "teacher": loop.teacher and loop.teacher.state_dict(),
         "record": loop.record.state_dict(),
         "log": loop.log.state_dict(),
-        "rng": torch.get_rng_state(),
+        "rng": loop.processes.random_state(),
         "cuda_rng": devices.random_states(loop.device),
     }
     with written_whole(path) as temporary, open(temporary, "wb") as f:
@@ -81,7 +81,7 @@ def _restore(loop, state, path):
     if "log" in state:  # older states have none
         _check_count(state["log"]["bytes"])
         loop.log.load_state_dict(state["log"])
-    torch.set_rng_state(state["rng"].cpu())
+    loop.processes.set_random_state(state["rng"].cpu())
     devices.set_random_states(loop.device, state["cuda_rng"])
 
 

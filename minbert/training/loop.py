@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 import torch
 from torch.nn.utils import clip_grad_norm_, get_total_norm
 
+from minbert import processes
 from minbert.files import UserError, write_text
 from minbert.script import Stopped, stop_signals
 from minbert.training.checkpoint import load_state, save_state
@@ -63,6 +64,7 @@ class Loop:
     examine_first  whether the model is examined before training too, as epoch 0
     identity   a digest of the flags (checks.digest), kept with the state: it goes on with no others...
     earlier    ...but those of the run before it was extended
+    sums       whether the gradient that `backward` leaves is still to be summed over the processes
     """
 
     model: torch.nn.Module
@@ -81,11 +83,14 @@ class Loop:
     examine_first: bool = False
     identity: str = ""
     earlier: tuple = ()
+    sums: bool = True
 
     def __post_init__(self):
         self.device = next(self.model.parameters()).device
         self.progress, self.record = Progress(), LossRecord(self.device)
         self.stop_requested = False
+        self.processes = processes.here()
+        self.processes.set_random_state(torch.get_rng_state())
 
     def run(self):
         """Train to the end. Raises Stopped after one of script.stop_signals."""
@@ -111,7 +116,7 @@ class Loop:
                     say(self.estimate())
                 if self.record.looked:
                     bar.set_postfix_str(f"loss {self.record.running:.3f}{self.status()}", refresh=False)
-                if self.stop_requested:
+                if self.processes.agree(self.stop_requested):
                     self._stop()
                 if time.monotonic() - last_saved > 60 * self.minutes:
                     self.save()
@@ -124,15 +129,18 @@ class Loop:
         progress, settings, tokens = self.progress, self.settings, 0
         # 1. the gradient of the steps' losses
         self.optimizer.zero_grad(set_to_none=True)
+        self.processes.begin_update(progress.update)
         for step in steps:
             losses = self.backward(step)
             tokens += sum(loss.tokens for loss in losses)
             if bad := self.record.add(losses, progress.update + 1):
                 self.diverged(bad)
             self.log.add(losses)
+        with_gradient = [parameter for parameter in self.model.parameters() if parameter.grad is not None]
+        if self.sums:
+            self.processes.sum_gradients(with_gradient)
         if len(steps) > 1:
-            gradients = [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
-            torch._foreach_div_(gradients, len(steps))
+            torch._foreach_div_([parameter.grad for parameter in with_gradient], len(steps))
         # 2. the update
         factor = learning_rate_factor(settings.lr_schedule, progress.update, self.plan.updates, settings.warmup)
         set_learning_rate(self.optimizer, factor)
@@ -177,7 +185,8 @@ class Loop:
         self._write_metrics()
         self.save()
         self.exam.say(self, record)
-        if self.stop_requested and progress.epoch < self.plan.epochs:
+        self.processes.meet()  # what is written now can be read by all
+        if progress.epoch < self.plan.epochs and self.processes.agree(self.stop_requested):
             self._stop()
 
     def _write_metrics(self):
@@ -209,7 +218,8 @@ class Loop:
     def save(self):
         self._look()
         self._check_weights()
-        save_state(self, self.folder / "state.pt")
+        if self.processes.first:
+            save_state(self, self.folder / "state.pt")
 
     def resume(self):
         """Go back to where the last checkpoint stood, if there is one."""
@@ -237,6 +247,7 @@ class Loop:
 
     def _stop(self):
         self.save()
+        self.processes.meet()
         progress = self.progress
         steps = len(self.plan.updates_of(progress.epoch))
         raise Stopped(f"stopped in epoch {progress.epoch + 1} after {progress.step} of {steps} steps", self.folder)

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from minbert import evaluation, hub
+from minbert import evaluation, hub, processes
 from minbert.files import UNFINISHED, UserError, remove_unfinished, sha256, write_json
 from minbert.flags import checks as command_line
 from minbert.flags.extension import extension
@@ -321,13 +321,19 @@ def describe_machine(model):
             if model.use_gpu
             else model.device or platform.processor() or platform.machine(),
             "threads": torch.get_num_threads(),
+            **({"processes": count} if (count := processes.here().count) > 1 else {}),
         },
     }
 
 
 def take_over_threads(saved):
     """Go on with as many threads as the run or grid of this record began with, for sums depend on their number; and
-    say where a library is another one now. (The records of old grids say neither.)"""
+    say where a library is another one now. (The records of old grids say neither.) With another number of processes
+    the last bits differ anyway, and so may the threads."""
+    many, before = processes.here().count, saved.get("machine", {}).get("processes", 1)
+    if many != before:
+        print(f"processes: {many}, and {before} as it began: dropout and the last bits differ")
+        return
     now = torch.get_num_threads()
     began = saved.get("machine", {}).get("threads", now)
     if not 0 < began <= MOST_THREADS:

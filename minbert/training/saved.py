@@ -16,7 +16,7 @@ OF_RUN = {
     "model": MODEL,
     "data": {...: {...: SPLIT}},
     "versions": {},
-    "machine": {"device": str, "threads?": int},
+    "machine": {"device": str, "threads?": int, "processes?": int},
     "went_on_from?": [{}],
 }
 RECORDS = {  # file -> (what it is, its shape)

@@ -15,10 +15,36 @@ import os
 
 import torch
 
+from minbert import processes
 from minbert.files import UserError, short
 from minbert.training.loss_record import label
+from minbert.training.saved import LOG
 
 SETTLE = 100  # updates after which values are fetched from the device, however rarely a line is due
+
+
+def log_of(folder, every, writer=None):
+    """The log of a run in `folder`; nothing in a process that is not the first of several."""
+    return StepLog(folder / LOG, every, writer) if processes.here().first else NoLog()
+
+
+class NoLog:
+    """Does all that a StepLog does, but for writing."""
+
+    def is_due(self, update):
+        return False
+
+    def add(self, losses):
+        pass
+
+    def updated(self, update, epoch, rate, norm):
+        pass
+
+    def load_state_dict(self, state):
+        pass
+
+    def begin(self):
+        pass
 
 
 class StepLog:

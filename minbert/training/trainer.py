@@ -14,9 +14,8 @@ from minbert.training import results
 from minbert.training.checkpoint import load_weights, save_weights
 from minbert.training.loop import Loop
 from minbert.training.plan import Plan
-from minbert.training.saved import LOG
 from minbert.training.scoring import DevExam
-from minbert.training.step_log import StepLog
+from minbert.training.step_log import log_of
 from optimizer import AdamW, parameter_groups
 
 
@@ -56,13 +55,14 @@ class Trainer:
             exam=self.exam,
             folder=folder,
             minutes=options.run.checkpoint_minutes,
-            log=StepLog(folder / LOG, options.run.log_every, writer),
+            log=log_of(folder, options.run.log_every, writer),
             teacher=self.teacher,
             prepare=self._prepare,
             estimate=self._estimate,
             status=self._status,
             identity=command_line.digest(command_line.to_saved(options)),
             earlier=earlier,
+            sums=not options.regularizers.pcgrad,  # which does so task by task
         )
 
     def describe(self):
@@ -111,7 +111,7 @@ class Trainer:
         """The gradient of the sum of all tasks' losses. Returns [Loss]."""
         loss = self.objective(self.batches_of(step), self._done)
         loss.total.backward()
-        return [loss]
+        return [loss.whole(self.loop.processes)]
 
     def _task_by_task(self, step):
         """Gradient surgery: each task's gradient on its own, then combined. Returns [Loss]."""
@@ -122,8 +122,8 @@ class Trainer:
             return losses[-1].total
 
         parts = [partial(loss_of, batch) for batch in self.batches_of(step)]
-        gradient_surgery.backward(parts, list(self.model.parameters()))
-        return losses
+        gradient_surgery.backward(parts, list(self.model.parameters()), self.loop.processes)
+        return [loss.whole(self.loop.processes) for loss in losses]
 
     def batches_of(self, step):
         return [self.plan.batch(self.loop.progress.epoch, task, index) for task, index in step]

@@ -4,6 +4,7 @@ import ast
 import csv
 import json
 import runpy
+import shutil
 import sys
 
 import pytest
@@ -106,6 +107,14 @@ def test_the_command_grades_files_and_folders(tmp_path, capsys):
 def test_it_ends_with_2_where_one_cannot_be_read(tmp_path, capsys):
     assert main([str(tmp_path / "nobody.zip"), "--assignment", "a1", "--jobs", "1"]) == 2
     assert "no such file or folder" in capsys.readouterr().out
+
+
+def test_where_the_grader_itself_fails_nobody_gets_0_points(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(grading.sys, "executable", shutil.which("false"))
+    right = written(tmp_path / "right", {"bert.py": reference("bert.py")})
+    assert main([str(right), "--assignment", "a1", "--jobs", "1", "--csv", str(tmp_path / "grades.csv")]) == 2
+    assert "cannot be graded" in capsys.readouterr().out
+    assert "the grader's own process ended twice" in (tmp_path / "grades.csv").read_text(encoding="utf-8")
 
 
 def test_unknown_assignments_and_sizes(capsys):

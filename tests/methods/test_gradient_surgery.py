@@ -231,6 +231,6 @@ def test_alive(monkeypatch):
     model = Model()
     backward(model.losses(), model.parameters())
     surgery = model.trunk.weight.grad.clone()
-    monkeypatch.setattr(gradient_surgery, "project", lambda gradients: gradients.sum(dim=0))
+    monkeypatch.setattr(gradient_surgery, "project", lambda gradients, generator: gradients.sum(dim=0))
     backward(model.losses(), model.parameters())
     assert not torch.allclose(surgery, model.trunk.weight.grad, rtol=1e-3)

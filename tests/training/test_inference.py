@@ -132,9 +132,9 @@ def test_the_trunk_reads_each_text_once_whatever_the_heads(build, ask, monkeypat
     model, passes = build("sst", "cfimdb", "sst2", "quora", "sts"), []
     embed = model.embed
 
-    def watched(sequences):
+    def watched(sequences, **asked):
         passes.append([len(s) for s in sequences.values()])
-        return embed(sequences)
+        return embed(sequences, **asked)
 
     monkeypatch.setattr(model, "embed", watched)
     ask(model, [SENTENCE, PAIR, SENTENCE])

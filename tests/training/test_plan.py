@@ -50,7 +50,7 @@ def test_the_updates_planned_are_those_of_all_epochs(schedule):
 
 def test_a_frozen_trunk_has_read_everything_before_the_first_step(trainer_of, monkeypatch):
     trainer = trainer_of("--option", "pretrain", "--epochs", 2)
-    encode, train_step, passes = trainer.model.bert.encode, trainer.loop.step, []
+    encode, train_step, passes = trainer.model.encode, trainer.loop.step, []
 
     def watched(*args):
         passes.append("embedding")
@@ -60,7 +60,7 @@ def test_a_frozen_trunk_has_read_everything_before_the_first_step(trainer_of, mo
         passes.append("step")
         train_step(*args)
 
-    monkeypatch.setattr(trainer.model.bert, "encode", watched)
+    monkeypatch.setattr(trainer.model, "encode", watched)
     monkeypatch.setattr(trainer.loop, "step", step)
     trainer.fit()
     three = ["embedding"] * 3  # the training sets, and after the first epoch the dev sets
