@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help venv run test quick lint bench fuzz notebooks clean
+.PHONY: help venv run test quick lint bench gpu fuzz notebooks clean
 
 PYTHON ?= python3
 EPOCHS ?= 5
@@ -42,6 +42,9 @@ lint: .venv/dev.stamp  ## check the style: ruff check, ruff format
 
 bench: .venv/dev.stamp  ## time a training step against transformers
 	$(PY) benchmarks/train_step.py $(ARGS)
+
+gpu: .venv/dev.stamp  ## on a GPU, in ten minutes: its tests, benchmarks and a profile, into a folder below runs/gpu
+	@$(PY) benchmarks/gpu.py $(ARGS)
 
 fuzz: .venv/dev.stamp  ## read N=1000 spoiled files, where Linux allows it with the disk read-only (ARGS="--seed 1")
 	@tests/fuzz/sandbox.sh $(PY) tests/fuzz/run.py $(N) $(ARGS)

@@ -41,6 +41,7 @@ from minbert.layers.cls_alone import encode_cls
 from minbert.layers.heads import make_head
 from minbert.layers.packing import pack
 from minbert.layers.precision import autocast
+from minbert.layers.varlen import use_varlen
 from minbert.locks import alone_in
 from minbert.methods.shared_head import UNION, SharedHead, merging_of
 from minbert.text.course import fused_pairs, without_pads
@@ -171,7 +172,9 @@ class MultitaskBERT(nn.Module):
 def build_model(found, options):
     """The trunk of a checkpoint on the device that was asked for, with fresh heads, or those of --init's run."""
     flags, heads, scheme = options.model, options.heads, options.pseudo_labels.scheme
-    bert = BertModel.from_pretrained(found.folder, attention=flags.attention)
+    varlen = flags.attention == "varlen"
+    bert = BertModel.from_pretrained(found.folder, attention="fused" if varlen else flags.attention)
+    bert = use_varlen(bert) if varlen else bert
     torch.manual_seed(options.schedule.seed)  # the heads' initial weights
     model = MultitaskBERT(
         bert,

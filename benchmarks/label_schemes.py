@@ -83,10 +83,12 @@ def options_of(args, flags):
 
 def trainer_of(options, found, data):
     """The Trainer of a run. Of its files there are none: only steps are made."""
+    from train_step import scratch
+
     from minbert.training.trainer import Trainer
     from multitask_classifier import build_model
 
-    return Trainer(build_model(found, options), data, options, folder=None)
+    return Trainer(build_model(found, options), data, options, folder=scratch())
 
 
 # ------------------------------------------------------------------------------------------------------ comparing

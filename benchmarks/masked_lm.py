@@ -55,6 +55,7 @@ def main():
 def ours(args, size):
     """The Pretraining of a run with these flags. Of its files there are none: only steps are made."""
     import torch
+    from train_step import scratch
 
     import pretraining
     from bert import BertForMaskedLM
@@ -71,7 +72,7 @@ def ours(args, size):
     sequences = encode(read_text(*text, options.tasks, options.data)[0], tokenizer, options.model.max_length)
     torch.manual_seed(0)
     model = BertForMaskedLM.from_pretrained(folder).to("cuda" if args.use_gpu else "cpu")
-    return MaskedLMTrainer(model, tokenizer, sequences, options, folder=None)
+    return MaskedLMTrainer(model, tokenizer, sequences, options, folder=scratch())
 
 
 def theirs(run, device):

@@ -62,6 +62,8 @@ def main():
         print(f"{found.name}; {torch.get_num_threads()} threads; {device}; torch {torch.__version__}")
         for size in args.batch_sizes:
             compare(args, found, files, size)
+        if args.time_only:
+            return
         memory = {name: peak_of(name, args, folder) for name in METHODS}
         print(f"peak memory of the process, batch {max(args.batch_sizes)} a task:")
         for name, mib in memory.items():
@@ -79,6 +81,7 @@ def parse():
     parser.add_argument("--compile", action="store_true", help="the optimizer's compiled update")
     parser.add_argument("--attention", choices=("plain", "fused"), default="plain", help="(default: plain)")
     parser.add_argument("--use_gpu", action="store_true", help="CUDA, bf16 autocast")
+    parser.add_argument("--time_only", action="store_true", help="no peak memory")
     parser.add_argument("--only", choices=METHODS, help=argparse.SUPPRESS)
     parser.add_argument("--copies", help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -104,6 +107,8 @@ def text_files(args, folder):
 
 def trainer_of(name, size, args, found, files):
     """The Trainer of a run with this method. Of its files there are none: only steps are made."""
+    from train_step import scratch
+
     from minbert.flags import checks as options
     from minbert.training.data import read_data
     from minbert.training.run_folder import fit
@@ -119,7 +124,7 @@ def trainer_of(name, size, args, found, files):
     argv += ["--use_gpu"] * args.use_gpu + ["--compile"] * args.compile
     run = options.check(options.parse(argv))
     data, _ = read_data(run, fit(run, found)[0])
-    trainer = Trainer(build_model(found, run), data, run, folder=None)
+    trainer = Trainer(build_model(found, run), data, run, folder=scratch())
     trainer.model.train()
     if trainer.teacher:
         trainer.teacher.model.train()
@@ -140,7 +145,7 @@ def compare(args, found, files, size):
     plain = trainers["supervised"]
     steps = steps_of(plain, args.warmup + args.repeats)  # the same rows for every trainer
     times = in_turns({name: trainer.loop.step for name, trainer in trainers.items()}, steps, args.warmup, device)
-    updates = {"student": lambda _: plain.optimizer.step()}
+    updates = {"student": lambda _: plain.loop.optimizer.step()}
     updates["teacher"] = lambda _: trainers["mean teacher"].teacher.update()
     updates = in_turns(updates, steps, args.warmup, device)
     whole = times.pop("supervised")

@@ -18,10 +18,12 @@ step but its update, which every method makes once, grew as the work of METHODS 
 """
 
 import argparse
+import functools
 import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from functools import partial
 from pathlib import Path
@@ -73,7 +75,9 @@ def main():
     print(f"matrix-multiply rate here: {rate / 1e9:,.0f} GFLOP/s ({args.precision})")
     for size in args.batch_sizes:
         sides = {"ours": ours(found, args, device)}
-        sides |= {f"transformers in {p}": theirs(found, device, p) for p in dict.fromkeys([args.precision, "fp32"])}
+        sides |= {
+            f"transformers in {p}": theirs(found, args, device, p) for p in dict.fromkeys([args.precision, "fp32"])
+        }
         steps = [
             {name: rng.integers(0, len(labels), size) for name, (_, labels) in sets.items()}
             for _ in range(args.warmup + args.repeats)
@@ -90,7 +94,7 @@ def main():
             share = f"{work / seconds / rate:.2f} of the matrix rate"
             ratio = "" if side == "ours" else f"; ours is {seconds / times['ours']:.2f} times as fast"
             print(f"  {side:20} {1e3 * seconds:8.1f} ms, {share}{ratio}")
-    if not args.use_gpu:
+    if not (args.use_gpu or args.time_only):
         for side in ("ours", "transformers"):
             print(f"peak memory, {side} alone at batch {max(args.batch_sizes)}: {peak_of(side, args):,.0f} MiB")
 
@@ -104,11 +108,21 @@ def parse():
     parser.add_argument("--warmup", type=int, default=3, help="steps not counted (default: %(default)s)")
     parser.add_argument("--threads", type=int, help="CPU threads (default: torch's choice)")
     parser.add_argument("--compile", action="store_true", help="our optimizer's compiled update")
-    parser.add_argument("--attention", choices=("plain", "fused"), default="plain", help="ours (default: plain)")
+    kinds = ("plain", "fused", "varlen")
+    parser.add_argument("--attention", choices=kinds, default="plain", help="ours (default: plain)")
+    parser.add_argument(
+        "--attention_dropout",
+        type=float,
+        metavar="P",
+        help="of both sides (default: the checkpoint's; varlen has none)",
+    )
+    kinds = ("sdpa", "flash_attention_2")
+    parser.add_argument("--theirs", choices=kinds, default="sdpa", help="transformers' attention (default: sdpa)")
     parser.add_argument("--use_gpu", action="store_true", help="CUDA")
     parser.add_argument(
         "--precision", choices=("fp32", "bf16"), help="bf16: autocast on both sides (default: with --use_gpu)"
     )
+    parser.add_argument("--time_only", action="store_true", help="no peak memory")
     parser.add_argument("--methods", action="store_true", help="what separate pairs, PCGrad, SMART and R-Drop cost")
     parser.add_argument("--only", choices=("ours", "transformers"), help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -143,9 +157,11 @@ def compare_methods(args, found, tokenizer, examples, sets, device):
     for size in args.batch_sizes:
         trainers = {name: trainer_of(flags, size, args, found, data) for name, (flags, _, _) in METHODS.items()}
         plain = trainers["plain"]
-        steps = plain.steps_of(0)[: args.warmup + args.repeats]  # the same rows for every trainer
+        steps = plain.plan.steps_of(0)[: args.warmup + args.repeats]  # the same rows for every trainer
         times = in_turns({name: t.loop.step for name, t in trainers.items()}, steps, args.warmup, device)
-        update = in_turns({"plain": lambda _, step=plain.optimizer.step: step()}, steps, args.warmup, device)["plain"]
+        update = in_turns({"plain": lambda _, step=plain.loop.optimizer.step: step()}, steps, args.warmup, device)[
+            "plain"
+        ]
         whole = times.pop("plain")
         print(f"batch {size:3} a task: plain step {1e3 * whole:.1f} ms, {update / whole:.2f} of it the update")
         for name, seconds in times.items():
@@ -165,9 +181,19 @@ def trainer_of(flags, size, args, found, data):
     argv += ["--use_gpu"] * args.use_gpu + ["--compile"] * args.compile
     argv += ["--precision", "fp32" if "--smart" in flags else args.precision]
     run = options.check(options.parse(argv))
-    trainer = Trainer(build_model(found, run), data[run.heads.pairs], run, folder=None)
+    trainer = Trainer(build_model(found, run), data[run.heads.pairs], run, folder=scratch())
     trainer.model.train()
     return trainer
+
+
+def scratch():
+    """A folder for the log of steps that belong to no run; it is gone at the end."""
+    return Path(_scratch().name)
+
+
+@functools.cache
+def _scratch():
+    return tempfile.TemporaryDirectory()
 
 
 def tokens_of(trainer, steps):
@@ -183,14 +209,20 @@ def ours(found, args, device):
     """A function that makes one whole step of ours."""
     import torch
 
-    from bert import BertModel
+    from bert import BertModel, BertSelfAttention
     from datasets import TASKS
     from minbert.layers.packing import to_device
+    from minbert.layers.varlen import use_varlen
     from multitask_classifier import MultitaskBERT
     from optimizer import AdamW
 
     torch.manual_seed(0)
-    bert = BertModel.from_pretrained(found.folder, attention=args.attention)
+    varlen = args.attention == "varlen"
+    bert = BertModel.from_pretrained(found.folder, attention="fused" if varlen else args.attention)
+    bert = use_varlen(bert) if varlen else bert
+    for module in bert.modules():
+        if args.attention_dropout is not None and isinstance(module, BertSelfAttention):
+            module.dropout.p = args.attention_dropout
     tasks = {name: TASKS[name] for name in ("sst", "quora", "sts")}
     model = MultitaskBERT(bert, tasks, precision=args.precision).to(device).train()
     optimizer = AdamW(model.parameters(), lr=1e-5, compiled=args.compile)
@@ -205,7 +237,7 @@ def ours(found, args, device):
     return step
 
 
-def theirs(found, device, precision):
+def theirs(found, args, device, precision):
     """The same step with transformers.BertModel: dynamic padding for each task, sdpa, torch's fused AdamW."""
     import numpy as np
     import torch
@@ -213,7 +245,10 @@ def theirs(found, device, precision):
     import transformers
 
     torch.manual_seed(0)
-    bert = transformers.BertModel.from_pretrained(found.folder, attn_implementation="sdpa", dtype=torch.float32)
+    dropout = {} if args.attention_dropout is None else {"attention_probs_dropout_prob": args.attention_dropout}
+    bert = transformers.BertModel.from_pretrained(
+        found.folder, attn_implementation=args.theirs, dtype=torch.float32, **dropout
+    )
     bert = bert.to(device).train()
     outputs = {"sst": 5, "quora": 1, "sts": 1}
     heads = torch.nn.ModuleDict(
@@ -289,7 +324,7 @@ def synchronize(device):
 
 def peak(args, found, sets, rng, device):
     """Run ten steps of one side and print this process's peak memory in KiB."""
-    run = ours(found, args, device) if args.only == "ours" else theirs(found, device, args.precision)
+    run = ours(found, args, device) if args.only == "ours" else theirs(found, args, device, args.precision)
     for _ in range(10):
         run({name: rng.integers(0, len(labels), max(args.batch_sizes)) for name, (_, labels) in sets.items()}, sets)
     # VmHWM belongs to this program alone; getrusage's figure starts at the size of the process it was forked from.

@@ -5,7 +5,11 @@ key of the table beside the code (pairs.JOINS, heads.SCORE_HEADS, semi_supervise
 the two together. Schedules and label schemes need no torch; their own files say what there is.
 """
 
-ATTENTION = {"plain": "attention written out", "fused": "torch's kernel, the same function"}
+ATTENTION = {
+    "plain": "attention written out",
+    "fused": "torch's kernel, the same function",
+    "varlen": "on a GPU in bf16, where attention drops nothing out, the kernel for packed tokens, else as fused",
+}
 
 JOINS = {  # of the embeddings u and v of a pair whose sentences are encoded separately: pairs.py
     "concat": "[u; v]",

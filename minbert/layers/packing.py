@@ -62,6 +62,16 @@ class Packing:
         limit = BLOCK_SCORES["cpu" if torch.device(device).type == "cpu" else "cuda"]
         self.blocks = [_block(sorted_lengths, starts, i, j, device) for i, j in _runs(sorted_lengths, limit)]
 
+    @property
+    def longest(self):
+        """Tokens of the longest sequence."""
+        return int(self._sorted_lengths[-1])
+
+    @functools.cached_property
+    def boundaries(self):
+        """[B + 1] int32: where each sequence begins in the packed list, and its end."""
+        return to_device(np.concatenate([[0], np.cumsum(self._sorted_lengths)]).astype(np.int32), self.device)
+
     @functools.cached_property
     def sequence(self):
         return np.repeat(self.order, self._sorted_lengths)

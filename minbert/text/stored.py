@@ -13,8 +13,8 @@ import numpy as np
 from minbert.files import UserError
 from minbert.text.tokenization import SentencePairs, Sequences
 
-AT_ONCE = 1 << 18  # rows looked at together where all are
-FORGET = 1000  # rows read, on average, before the kernel may forget the pages they lie on
+AT_ONCE = 1 << 15  # rows looked at together where all are
+FORGET = 250  # rows read before their pages are given back: the kernel brings 64 KB around each
 
 
 class Lengths:
@@ -72,6 +72,8 @@ class StoredSequences(_OneKind):
     def take(self, rows):
         """The sequences of these rows, in the order asked for, in memory: `Sequences`."""
         rows = np.asarray(rows, dtype=np.int64)
+        if len(rows) > FORGET:  # those of neighbours are together on few pages, those of others are not
+            return Sequences.concatenate([self.take(rows[i : i + FORGET]) for i in range(0, len(rows), FORGET)])
         starts, lengths = self.offsets.array[rows], self.lengths_of(rows)
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         source = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], lengths)  # [N'] as in Sequences.take

@@ -190,10 +190,13 @@ def _state(path):
 def _in_order(mapped):
     """Whether offsets rise from 0 to the number of ids."""
     offsets = mapped["offsets"].array
-    ends = offsets[0] == 0 and offsets[-1] == len(mapped["ids"].array)
-    rising = all((np.diff(offsets[rows[0] : rows[-1] + 2]) > 0).all() for rows in portions(len(offsets) - 1))
-    mapped["offsets"].forget()
-    return ends and rising
+    if offsets[0] != 0 or offsets[-1] != len(mapped["ids"].array):
+        return False
+    for rows in portions(len(offsets) - 1):
+        if not (np.diff(offsets[rows[0] : rows[-1] + 2]) > 0).all():
+            return False
+        mapped["offsets"].forget()
+    return True
 
 
 def _digest(header):

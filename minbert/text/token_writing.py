@@ -15,10 +15,10 @@ from minbert.files import UserError, sha256
 from minbert.readers import lines_of
 from minbert.text.rows import stream
 from minbert.text.stored import Mapped, StoredSequences, portions
-from minbert.text.tokenization import PORTION
 
 TYPES = {"ids": ("uint16", "int32"), "types": ("uint8",), "offsets": ("int64",), "row_ids": ("uint64",)}
-BUCKET = 1 << 21  # keys compared at once
+BUCKET = 1 << 20  # keys compared at once
+PORTION = 1 << 18  # characters of text that are made tokens together
 
 
 @dataclass(frozen=True)
@@ -176,11 +176,11 @@ def repeated(keys, step=1, among=None):
             values = keys.array[part[0] * step : (part[-1] + 1) * step : step]
             inside = values % np.uint64(buckets) == bucket
             rows.append(part[inside if among is None else inside & among[part]])
+            keys.forget()
         rows = np.concatenate(rows)
         values = keys.array[rows * step]
         order = np.argsort(values, kind="stable")  # equal keys stay in the order of their rows
         again[rows[order[1:]]] = values[order[1:]] == values[order[:-1]]
-        keys.forget()
     return again
 
 

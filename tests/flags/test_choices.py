@@ -52,9 +52,10 @@ def test_every_table_of_choices_is_tested_here():
 
 
 def test_attention():
-    for kind in choices.ATTENTION:
+    in_bert = [kind for kind in choices.ATTENTION if kind != "varlen"]  # which is put on a model of these afterwards
+    for kind in in_bert:
         BertModel(SMALL, attention=kind)
-    with pytest.raises(ValueError, match=f"choose {' or '.join(choices.ATTENTION)}$"):
+    with pytest.raises(ValueError, match=f"choose {' or '.join(in_bert)}$"):
         BertModel(SMALL, attention="flash")
 
 
