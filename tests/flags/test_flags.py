@@ -273,6 +273,7 @@ def test_precision_and_use_gpu():
 ELSEWHERE = {  # flags whose tests run the whole script: test_cli.py and test_resume.py
     *("use_gpu", "device", "data_dir", "glue_dir", "run_dir", "resume", "tensorboard", "help", "help_all", "config"),
     *("keep_state", "log_every", "head_bias"),  # test_going_on.py, test_step_log.py, test_prior.py
+    "token_cache",  # test_token_cache_runs.py
     *(f"{prefix}_{split}" for prefix in ("sst", "para", "sts") for split in ("train", "dev", "test")),
     *(f"{prefix}_{split}_out" for prefix in ("sst", "para", "sts") for split in ("dev", "test")),
     *("predictions_dir", "dev_out", "test_out"),  # test_course_outputs.py
