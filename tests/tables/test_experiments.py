@@ -14,7 +14,7 @@ from minbert.tables.catalogue import TABLES
     ("arguments", "message"),
     [
         (("run", "absent"), "no table absent; experiments.py list has their names"),
-        (("show", "yan1-gpu"), "no table yan1-gpu; yan1-cpu or yan"),
+        (("show", "yan1-gpu"), "no table yan1-gpu; is it yan1-cpu?"),
         (("compare", "demo", "plain", "absent"), "no row absent"),
         (("compare", "demo", "plain", "part"), "plain and part of table demo have no seed, model and data in common"),
         (("compare", "demo", "plain", "part", "--column", "RTE"), "no column RTE; its columns: SST, F1 of neutral"),
