@@ -20,10 +20,8 @@ TABLES = {
 def find_table(name):
     """The table of that name, checked."""
     if name not in TABLES:
-        near = difflib.get_close_matches(name, TABLES, n=3)
-        raise UserError(
-            f"no table {name}; {' or '.join(near) + '?' if near else 'experiments.py list has their names'}"
-        )
+        near = difflib.get_close_matches(name, TABLES, n=1)
+        raise UserError(f"no table {name}; {f'is it {near[0]}?' if near else 'experiments.py list has their names'}")
     check_table(TABLES[name])
     return TABLES[name]
 
