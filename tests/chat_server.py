@@ -73,10 +73,10 @@ class ChatServer:
             for name, value in {"Content-Length": len(content), **headers}.items():
                 handler.send_header(name, str(value))
             handler.end_headers()
-            handler.wfile.write(content)
         finally:
-            with self.lock:
+            with self.lock:  # before the client has all, and may ask again
                 self.now -= 1
+        handler.wfile.write(content)
 
 
 @contextmanager

@@ -38,10 +38,10 @@ def watched(*argv, code=0):
     fit, predict = Trainer.fit, evaluation.predict
     fits, asked = [], []
 
-    def watch_predict(model, task, sequences):
+    def watch_predict(model, task, sequences, **how):
         if len(sequences) in ROWS:  # a training set
             asked.append((task, ROWS[len(sequences)], sequences))
-        return predict(model, task, sequences)
+        return predict(model, task, sequences, **how)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Trainer, "fit", lambda trainer: fits.append(trainer) or fit(trainer))

@@ -95,8 +95,8 @@ def test_separate_pairs_have_the_gradient_of_sentences_encoded_one_by_one(traine
 def test_separate_pairs_on_a_frozen_trunk_are_computed_once_in_eval_mode(trainer_of, monkeypatch):
     trainer = trainer_of("--option", "pretrain", "--pairs", "absdiff", "--epochs", 3)
     model, passes = trainer.model, []
-    encode = model.bert.encode
-    monkeypatch.setattr(model.bert, "encode", lambda *args: passes.append(model.training) or encode(*args))
+    encode = model.encode
+    monkeypatch.setattr(model, "encode", lambda *args: passes.append(model.training) or encode(*args))
     trainer.fit()
     assert passes == [False] * (3 + 3)  # three training sets and three dev sets, whatever the epochs
     found = trainer.frozen.of("quora", "train")  # [37, 2, H]

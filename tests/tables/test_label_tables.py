@@ -178,8 +178,8 @@ ALONE = replace(
 class LabelScript(Script):
     """A stand-in that also leaves what a grid does, and a plain model; a rate of 2e-5 scores 0.2 everywhere."""
 
-    def __call__(self, arguments, log):
-        code = super().__call__(arguments, log)
+    def __call__(self, arguments, log, processes):
+        code = super().__call__(arguments, log, processes)
         flags = self.calls[-1][1]
         folder, grid = Path(flags.run_dir), flags.lr if isinstance(flags.lr, list) else []
         attempts = {}
@@ -304,7 +304,7 @@ def test_figures_on_part_of_a_dev_set_are_marked_wherever_they_are_read(labels, 
 def test_every_column_has_a_figure_and_a_grid_goes_on_under_the_real_script(run, home, monkeypatch, capsys):
     """All columns of all label tables, from three rows of a tiny model on the sample data."""
 
-    def launch(arguments, log):
+    def launch(arguments, log, processes):
         outcome = tiny.script(*arguments[3:])
         log.write(outcome.err.encode())
         log.flush()

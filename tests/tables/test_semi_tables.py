@@ -224,8 +224,8 @@ TEXTS = replace(
 class TextScript(Script):
     """A stand-in whose runs also read the files of --unlabeled and --uda, and leave a teacher and a kept share."""
 
-    def __call__(self, arguments, log):
-        code = super().__call__(arguments, log)
+    def __call__(self, arguments, log, processes):
+        code = super().__call__(arguments, log, processes)
         folder = self.calls[-1][1].run_dir
         scores = tiny.read_json(f"{folder}/scores.json") | {"teacher": {"dev": {"sst": {"accuracy": 0.6}}}}
         with open(f"{folder}/scores.json", "w") as f:
@@ -357,7 +357,7 @@ def test_a_run_without_test_predictions_does_not_stand_for_one_with_them(script,
 
 def test_uda_and_mean_teacher_under_the_real_script(run, home, fresh, monkeypatch, capsys):
     """Every column of the table of a few labels has a figure, from a tiny model."""
-    monkeypatch.setattr(sweep, "launch", lambda arguments, log: tiny.script(*arguments[3:]).code)
+    monkeypatch.setattr(sweep, "launch", lambda arguments, log, processes: tiny.script(*arguments[3:]).code)
     table = TABLES["few-sst"]
     small = {"epochs": 1, "epoch_steps": 2, "labels_per_class": 1, "dev_limit": None, "uda_threshold": None}
     rows = ("supervised-10", "tsa-10", "uda-10", "teacher-10")
