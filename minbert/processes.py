@@ -35,6 +35,7 @@ import torch
 from minbert import files, launch
 from minbert.files import UserError, one_line
 from minbert.layers.packing import Packing
+from minbert.script import INTERRUPTED
 
 BUCKET = 1 << 23  # floats that are summed at a time: 32 MB
 GOODBYE = timedelta(seconds=20)  # how long the others stay for the first one's last word
@@ -134,8 +135,8 @@ class Alone:
     def set_random_state(self, state):
         torch.set_rng_state(state)
 
-    def leave(self):
-        """At the end of a program that went well, or was stopped."""
+    def leave(self, code):
+        """At the end of a program with this exit code."""
 
 
 ALONE = Alone()
@@ -223,10 +224,13 @@ class Processes:
     def set_random_state(self, state):
         self.generator.set_state(state)
 
-    def leave(self):
+    def leave(self, code):
         """torchrun ends all once one of them has ended, so the others let the first one say its last word."""
         global _here
         _here = ALONE
+        if code not in (0, INTERRUPTED):
+            sys.stdout.flush(), sys.stderr.flush()
+            os._exit(code)  # gloo's threads, which wait for a process that died, abort an orderly end
         with contextlib.suppress(RuntimeError):
             self._engine.all_reduce(torch.zeros(1), async_op=True).wait(GOODBYE)
             self._engine.destroy_process_group()

@@ -93,8 +93,8 @@ def carry_out(job, *given, interrupted="interrupted", lower=LOWER):
             raise
         code = _say(f"error: {told}", sys.stderr, MISTAKE)
     _drop_what_nobody_takes()
-    if code in (0, INTERRUPTED) and (joined := sys.modules.get("minbert.processes")):
-        joined.here().leave()
+    if joined := sys.modules.get("minbert.processes"):
+        joined.here().leave(code)
     return code
 
 

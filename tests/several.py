@@ -62,4 +62,4 @@ def train_together(count, *what, seconds=200):
 if __name__ == "__main__":
     processes.join()
     train(*json.loads(sys.argv[1]))
-    processes.here().leave()
+    processes.here().leave(0)
