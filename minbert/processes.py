@@ -228,12 +228,11 @@ class Processes:
         """torchrun ends all once one of them has ended, so the others let the first one say its last word."""
         global _here
         _here = ALONE
-        if code not in (0, INTERRUPTED):
-            sys.stdout.flush(), sys.stderr.flush()
-            os._exit(code)  # gloo's threads, which wait for a process that died, abort an orderly end
-        with contextlib.suppress(RuntimeError):
-            self._engine.all_reduce(torch.zeros(1), async_op=True).wait(GOODBYE)
-            self._engine.destroy_process_group()
+        if code in (0, INTERRUPTED):
+            with contextlib.suppress(RuntimeError):
+                self._engine.all_reduce(torch.zeros(1), async_op=True).wait(GOODBYE)
+        sys.stdout.flush(), sys.stderr.flush()
+        os._exit(code)  # gloo's threads, which may wait for a process that has ended, abort an orderly end
 
     @contextlib.contextmanager
     def _all_of_them(self):
@@ -282,7 +281,11 @@ def join(use_gpu=False):
             raise UserError(f"--use_gpu: this machine has {there}, one for each process; --nproc_per_node {there}")
         torch.cuda.set_device(launch.local_rank())
     try:
-        distributed.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo")
+        store, rank, count = next(distributed.rendezvous("env://"))
+        # Processes that are started again may find the addresses of those before them: each time has its own names.
+        store = distributed.PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store)
+        engine = "cpu:gloo,cuda:nccl" if on_gpu else "gloo"
+        distributed.init_process_group(engine, store=store, rank=rank, world_size=count)
     except (ValueError, RuntimeError) as error:  # an address is missing, or nobody answers there
         raise UserError(
             f"WORLD_SIZE says that there are {launch.count()} processes, but they do not meet "

@@ -14,6 +14,7 @@ import ast
 import re
 from dataclasses import dataclass
 
+from assignments.school import syntax
 from assignments.school.syntax import find
 
 BEGIN = re.compile(r"^\s*# BEGIN SOLUTION (\w+)\s*$")
@@ -137,8 +138,8 @@ def _shifted(line, shift):
 
 def imports_missing(source, donor):
     """The top-level import statements of `donor` whose names `source` does not have, as lines."""
-    have, lines = _imported(ast.parse(source)), []
-    for node in ast.parse(donor).body:
+    have, lines = _imported(syntax.tree(source)), []
+    for node in syntax.tree(donor).body:
         if isinstance(node, (ast.Import, ast.ImportFrom)):
             lines += [
                 ast.unparse(type(node)(**{**vars(node), "names": [alias]}))

@@ -2,10 +2,12 @@
 
 import ast
 
+from assignments.school import syntax
+
 
 def used(source, forbidden):
     """The forbidden names that the source mentions, in the manifest's order."""
-    tree = ast.parse(source)
+    tree = syntax.tree(source)
     aliases, mentioned = {}, set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):

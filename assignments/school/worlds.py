@@ -75,7 +75,7 @@ def _one_file(file, source, asked, assignments, dialect, chain):
 def parsed(file, source):
     """The source, if it is Python. Unfit with the line where it is not."""
     try:
-        ast.parse(source)
+        syntax.tree(source)
     except SyntaxError as error:
         raise Unfit(f"{file}, line {error.lineno}: no Python ({error.msg})") from None
     except (ValueError, RecursionError, MemoryError) as error:
@@ -94,7 +94,7 @@ def _with_imports(source, lines):
     """The source with import statements before its first statement but docstring and `from __future__`."""
     if not lines:
         return source
-    body = ast.parse(source).body
+    body = syntax.tree(source).body
     first = next(
         (
             node.lineno
