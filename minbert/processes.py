@@ -226,8 +226,6 @@ class Processes:
 
     def leave(self, code):
         """torchrun ends all once one of them has ended, so the others let the first one say its last word."""
-        global _here
-        _here = ALONE
         if code in (0, INTERRUPTED):
             with contextlib.suppress(RuntimeError):
                 self._engine.all_reduce(torch.zeros(1), async_op=True).wait(GOODBYE)
